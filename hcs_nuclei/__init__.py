@@ -1,0 +1,1 @@
+"""Batch high-content screening of cell nuclei: plate directories in, label images and tables out."""

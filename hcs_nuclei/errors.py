@@ -1,0 +1,62 @@
+"""The tree of errors; each says what was found, what was expected and what to do next.
+
+::
+
+    HcsNucleiError
+    ├── UserError                 a wrong call, refused before anything is written (exit status 2)
+    │   ├── NotAPlateError            (ValueError)   the directory is not a plate that we can read
+    │   ├── ChannelError              (ValueError)   no such channel, or the choice is ambiguous
+    │   ├── SettingsError             (ValueError)   a recipe, option or environment variable is wrong
+    │   ├── OutputError               (OSError)      the output place cannot be used
+    │   ├── RunConflictError          (ValueError)   the run directory holds other settings, model or input
+    │   ├── ModelError                (ValueError)   a model is missing or does not match its card
+    │   ├── ClusterError              (RuntimeError) no worker fits, or the cluster cannot be reached
+    │   └── DatasetError              (ValueError)   annotations cannot be used as they are
+    └── PlaneError                (OSError)      one plane is missing, unreadable or truncated
+"""
+
+from __future__ import annotations
+
+
+class HcsNucleiError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UserError(HcsNucleiError):
+    """A call that cannot be carried out as it stands; nothing has been written."""
+
+
+class NotAPlateError(UserError, ValueError):
+    """The directory is not recognised as a plate, or holds no images."""
+
+
+class ChannelError(UserError, ValueError):
+    """The nuclear channel is not there, or cannot be chosen without being told."""
+
+
+class SettingsError(UserError, ValueError):
+    """A recipe file, an option or an ``HCS_NUCLEI_*`` variable does not hold a valid setting."""
+
+
+class OutputError(UserError, OSError):
+    """The output directory is a file, is not writable, or belongs to something else."""
+
+
+class RunConflictError(UserError, ValueError):
+    """The run directory was made with other settings, another model or another input."""
+
+
+class ModelError(UserError, ValueError):
+    """A model cannot be found, or its files do not match its card."""
+
+
+class ClusterError(UserError, RuntimeError):
+    """The Dask cluster cannot be reached, or none of its workers can do the work."""
+
+
+class DatasetError(UserError, ValueError):
+    """An annotated data set cannot be used; the message lists all of its faults."""
+
+
+class PlaneError(HcsNucleiError, OSError):
+    """One plane cannot be read; costs its field, never its well or plate."""

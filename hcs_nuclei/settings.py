@@ -1,0 +1,184 @@
+"""The assay recipe: every setting that changes a result, validated, comparable, with a fingerprint.
+
+Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. What does not change a result
+(cluster, number of workers, overwrite) is not a setting and never part of the fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hcs_nuclei.errors import SettingsError
+
+ENV_PREFIX = "HCS_NUCLEI_"
+#: Variables with the prefix that are not settings of an assay.
+_ENV_OTHER = {"HCS_NUCLEI_HOME"}
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class SegmentationSettings(_Group):
+    """How pixels become label images."""
+
+    diameter_px: float | None = Field(
+        default=None,
+        gt=2,
+        le=500,
+        title="Nucleus diameter (px)",
+        description="Median nucleus diameter in pixels of the input; left out, it is estimated once per plate.",
+    )
+    minimum_area_px: int = Field(
+        default=20, ge=1, title="Smallest nucleus (px²)", description="Objects with a smaller area are debris."
+    )
+
+
+class OutputSettings(_Group):
+    """What is written beside the tables."""
+
+    image: bool = Field(
+        default=True,
+        title="Write the nuclear channel",
+        description="Copy the nuclear channel (lossless) beside its labels; off leaves a valid store without pixels.",
+    )
+
+
+class Settings(_Group):
+    """One assay recipe; also the parameter form in the Prefect UI."""
+
+    channel: str | None = Field(
+        default=None,
+        title="Nuclear channel",
+        description="Name or vendor token (DAPI, w1, ch1, C01, d0); left out: a DAPI/Hoechst-like name, or the only one.",
+    )
+    z: Literal["auto", "max"] | int = Field(
+        default="auto",
+        title="Z planes",
+        description="auto: the instrument's projection, else the maximum; max: maximum of all planes; a number: that plane.",
+    )
+    model: str = Field(
+        default="default",
+        title="Model",
+        description="Identifier in the model store, or a directory with a model card; 'default' is the promoted one.",
+    )
+    plate_name: str | None = Field(
+        default=None, min_length=1, title="Plate name", description="Instead of the vendor's barcode or plate name."
+    )
+    pattern: str | None = Field(
+        default=None,
+        title="File name pattern",
+        description="Regular expression with named groups well (or row and column), field, channel, z, t for plates of no known vendor.",
+    )
+    segmentation: SegmentationSettings = SegmentationSettings()
+    output: OutputSettings = OutputSettings()
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
+
+        The model is left out: a run resolves it to the sha256 of its weights, which stands beside this.
+        """
+        plain = self.model_dump(mode="json", exclude={"model", "plate_name"})
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, as ``--assay`` reads it."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_settings(
+    recipe: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from defaults < `recipe` < environment < `options`.
+
+    Args:
+        recipe: a YAML file with any of the settings, None for none.
+        options: nested mapping of what was asked for on the command line; None values are "not asked".
+        environ: ``HCS_NUCLEI_CHANNEL=DAPI``, ``HCS_NUCLEI_SEGMENTATION__DIAMETER_PX=20``; None for the process's own.
+
+    Raises:
+        SettingsError: the recipe cannot be read, or a value is not valid; says which and what is expected.
+    """
+    merged: dict[str, Any] = {}
+    if recipe is not None:
+        _merge(merged, _read_recipe(recipe))
+    _merge(merged, _from_environ(os.environ if environ is None else environ))
+    _merge(merged, _drop_none(options or {}))
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        where = f" (recipe {recipe})" if recipe else ""
+        raise SettingsError(f"The settings are not valid{where}:\n" + _faults(error)) from None
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The recipe {path} is not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"The recipe {path} holds a {type(content).__name__}; expected names with values.")
+    return content
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or name in _ENV_OTHER:
+            continue
+        *groups, last = name.removeprefix(ENV_PREFIX).lower().split("__")
+        if (groups[0] if groups else last) not in Settings.model_fields:
+            raise SettingsError(
+                f"{name} names no setting; expected {ENV_PREFIX} and one of "
+                f"{', '.join(n.upper() for n in Settings.model_fields)}. Unset it or correct its name."
+            )
+        inner = found
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        # YAML's scalars, so that a variable reads as the same words in a recipe would; texts stay texts.
+        inner[last] = text if last in {"channel", "model", "plate_name", "pattern"} else yaml.safe_load(text)
+    return found
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _drop_none(options: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            inner = _drop_none(value)
+            if inner:
+                kept[key] = inner
+        elif value is not None:
+            kept[key] = value
+    return kept
+
+
+def _faults(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        given = "" if fault["type"] == "extra_forbidden" else f" (found {fault['input']!r})"
+        message = "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+        lines.append(f"  {place}: {message}{given}")
+    return "\n".join(dict.fromkeys(lines))

@@ -1,0 +1,16 @@
+"""Shared fixtures: where the real sample data are, if they are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real plates and annotated images that lies beside some checkouts; skips where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real sample data are not beside this checkout (../shared/data)")
+    return folder
