@@ -1,0 +1,93 @@
+"""The table of architectures: a name in, a Keras network out that maps images to nucleus, border and distance.
+
+Written with built-in layers only, so that the same network trains on Keras's TensorFlow, JAX and torch backends and
+its weights load in any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hcs_nuclei.segmentation.targets import TARGETS
+
+#: Height and width of every input must be multiples of this: five halvings.
+STRIDE = 32
+
+
+def build_network(architecture: str = "unet") -> Any:
+    """An untrained network of that name.
+
+    Input (batch, y, x, 1) float32, normalised; output (batch, y, x, 3) float32 in [0, 1] in the order of
+    :mod:`hcs_nuclei.segmentation.targets`. Height and width are free multiples of 32.
+
+    Raises:
+        KeyError: no architecture of that name.
+    """
+    return ARCHITECTURES[architecture]()
+
+
+def unet(
+    filters: tuple[int, ...] = (32, 64, 128, 192, 256),
+    head_filters: int = 16,
+) -> Any:
+    """U-Net with a stride-2 stem: most of the work at half resolution, outlines refined at full resolution.
+
+    Source: Ronneberger et al. 2015; batch normalisation after each convolution; bilinear upsampling instead of
+    transposed convolution (no checkerboard, same result on every backend).
+    """
+    import keras
+    from keras import layers
+
+    def block(x: Any, width: int, name: str, strides: int = 1) -> Any:
+        x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        x = layers.BatchNormalization(momentum=0.98, name=f"{name}_norm")(x)
+        return layers.Activation("relu", name=f"{name}_relu")(x)
+
+    image = layers.Input((None, None, 1), name="image")
+    x = block(image, filters[0], "stem", strides=2)
+    x = block(x, filters[0], "down0")
+    skips = [x]
+    for depth, width in enumerate(filters[1:], start=1):
+        x = layers.MaxPooling2D(2, name=f"pool{depth}")(x)
+        x = block(x, width, f"down{depth}a")
+        x = block(x, width, f"down{depth}b")
+        skips.append(x)
+    for depth in range(len(filters) - 2, -1, -1):
+        x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{depth}")(x)
+        x = layers.Concatenate(name=f"join{depth}")([x, skips[depth]])
+        x = block(x, filters[depth], f"up{depth}a")
+        x = block(x, filters[depth], f"up{depth}b")
+    x = block(x, head_filters, "head_half")
+    x = layers.UpSampling2D(2, interpolation="bilinear", name="up_full")(x)
+    x = layers.Concatenate(name="join_full")([x, image])
+    x = block(x, head_filters, "head_full")
+    out = layers.Conv2D(TARGETS, 1, activation="sigmoid", dtype="float32", name="targets")(x)
+    return keras.Model(image, out, name="unet")
+
+
+ARCHITECTURES: dict[str, Callable[[], Any]] = {"unet": unet}
+
+
+def flops_per_pixel(network: Any) -> float:
+    """Floating point operations per input pixel of the convolutions, two for each multiply-add."""
+    from keras import layers
+
+    size = 8 * STRIDE
+    total = 0
+    shapes = {id(network.inputs[0]): (size, size)}
+    for layer in network.layers:
+        if isinstance(layer, layers.InputLayer):
+            continue
+        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
+        height, width = shapes[id(inputs[0])]
+        if isinstance(layer, layers.Conv2D):
+            height, width = -(-height // layer.strides[0]), -(-width // layer.strides[1])
+            kernel = layer.kernel.shape
+            total += 2 * height * width * kernel[0] * kernel[1] * kernel[2] * kernel[3]
+        elif isinstance(layer, layers.MaxPooling2D):
+            height, width = height // 2, width // 2
+        elif isinstance(layer, layers.UpSampling2D):
+            height, width = height * 2, width * 2
+        shapes[id(layer.output)] = (height, width)
+    return total / size**2

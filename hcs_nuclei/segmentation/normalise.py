@@ -1,0 +1,60 @@
+"""A raw image in, a float32 image out whose background is near 0 and whose nuclei are near 1, whatever the camera."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LOW_PERCENTILE = 1.0
+HIGH_PERCENTILE = 99.8
+#: The contrast that counts as 1 is at least this many standard deviations of the pixel noise: a field of pure noise
+#: spans about 5 between the two percentiles, so it stays small instead of being stretched until it looks like nuclei.
+NOISE_FLOOR = 12.0
+#: Normalised values are kept in this range: one hot pixel or one bright nucleus in an empty field must not swamp the network.
+VALUE_RANGE = (-1.0, 4.0)
+
+
+def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Shift and scale `image` so that its 1st percentile is 0 and its 99.8th is 1, with a floor set by its noise.
+
+    Args:
+        image: (y, x), any integer or float dtype, camera counts.
+
+    Returns:
+        (y, x) float32 in [-1, 4]; all zeros where every pixel is the same or none is finite.
+
+    Source: percentile normalisation as in Schmidt et al. 2018 (StarDist); the noise floor is ours.
+    """
+    pixels = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = _percentiles(image if image.dtype.kind == "u" else pixels)
+    contrast = max(high - low, NOISE_FLOOR * noise_level(pixels))
+    if contrast <= 0:
+        return np.zeros(pixels.shape, np.float32)
+    pixels -= np.float32(low)
+    pixels *= np.float32(1.0 / contrast)
+    return np.clip(pixels, *VALUE_RANGE, out=pixels)
+
+
+def noise_level(image: npt.NDArray[Any]) -> float:
+    """Standard deviation of the pixel noise of (y, x) `image`, in its own unit, nearly untouched by what it shows.
+
+    From the median absolute difference of horizontal neighbours on every third row; slow gradients and the few
+    outlines do not move a median.
+    """
+    if image.shape[1] < 2:
+        return 0.0
+    rows = image[::3].astype(np.float32)
+    return float(np.median(np.abs(rows[:, 1:] - rows[:, :-1])) * 1.4826 / np.sqrt(2.0))
+
+
+def _percentiles(image: npt.NDArray[Any]) -> tuple[float, float]:
+    if image.dtype in (np.uint8, np.uint16):
+        # A histogram of 65,536 bins is exact for cameras and ten times as fast as sorting a field.
+        cumulative = np.cumsum(np.bincount(image.ravel(), minlength=1))
+        ranks = np.array([LOW_PERCENTILE, HIGH_PERCENTILE]) / 100.0 * cumulative[-1]
+        low, high = np.searchsorted(cumulative, ranks)
+        return float(low), float(high)
+    low, high = np.percentile(image, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    return float(low), float(high)
