@@ -49,7 +49,7 @@ _NUCLEUS = (
 
 SHAPE = (
     Column("Nuclei_AreaShape_Area", "float64", "px²", "number of pixels"),
-    Column("Nuclei_AreaShape_Perimeter", "float64", "px", "length of the outline (Crofton-free, as CellProfiler)"),
+    Column("Nuclei_AreaShape_Perimeter", "float64", "px", "of the outline through border pixels' centres, as CellProfiler"),
     Column("Nuclei_AreaShape_Eccentricity", "float64", "0-1", "of the ellipse with the same second moments; 0 = circle"),
     Column("Nuclei_AreaShape_FormFactor", "float64", "", "4π × area / perimeter²; 1 = circle"),
     Column("Nuclei_AreaShape_Solidity", "float64", "0-1", "area / area of the convex hull"),
@@ -57,7 +57,10 @@ SHAPE = (
     Column("Nuclei_AreaShape_MajorAxisLength", "float64", "px", "of the ellipse with the same second moments"),
     Column("Nuclei_AreaShape_MinorAxisLength", "float64", "px", "of the ellipse with the same second moments"),
     Column(
-        "Nuclei_AreaShape_Orientation", "float64", "degree", "of the major axis, -90 to 90, counter-clockwise from x"
+        "Nuclei_AreaShape_Orientation",
+        "float64",
+        "degree",
+        "of the major axis, -90 to 90; 0 is vertical, and positive leans down to the right, as CellProfiler",
     ),
     Column("Nuclei_AreaShape_EquivalentDiameter", "float64", "px", "diameter of the circle with the same area"),
     Column("Nuclei_AreaShape_Compactness", "float64", "", "perimeter² / (4π × area); 1 = circle"),

@@ -1,0 +1,8 @@
+"""Label image + channels in, one array per table column out: shape, intensity and quality of nuclei and fields."""
+
+from __future__ import annotations
+
+from hcs_nuclei.measurement.nuclei import measure_nuclei
+from hcs_nuclei.measurement.quality import measure_field, saturation_level
+
+__all__ = ["measure_field", "measure_nuclei", "saturation_level"]

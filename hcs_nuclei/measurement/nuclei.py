@@ -1,0 +1,56 @@
+"""One label image and its channels in, the nucleus table's measured columns out, one row per nucleus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcs_nuclei.measurement.intensity import measure_intensity
+from hcs_nuclei.measurement.runs import find_runs
+from hcs_nuclei.measurement.shape import measure_shape
+
+
+def measure_nuclei(
+    labels: npt.NDArray[np.uint32],
+    channels: Mapping[str, npt.NDArray[Any]],
+    *,
+    nuclear: str,
+    saturation: float | None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Measure every nucleus of one field: position, QC flags, shape, and intensity in each channel.
+
+    Args:
+        labels: (y, x) uint32 label image, 0 = background; labels need be neither consecutive nor in one piece.
+        channels: (y, x) images in camera counts, integers or finite floats, by their
+            :attr:`hcs_nuclei.plate.Channel.column_name`.
+        nuclear: the key of the nuclear channel in `channels`.
+        saturation: the camera's limit in counts, None where it is not known (then nothing is called saturated).
+
+    Returns:
+        (n,) arrays by column name, rows by ascending label: ``Metadata_ObjectNumber`` (uint32),
+        ``Metadata_Center_X`` and ``_Y`` (px), ``Metadata_QC_TouchesEdge`` and ``_Saturated`` (bool), and every column
+        of :data:`hcs_nuclei.columns.SHAPE` and :func:`hcs_nuclei.columns.intensity_columns` (float64). The values of a
+        nucleus do not depend on other nuclei.
+
+    Raises:
+        ValueError: an image is not of the label image's shape, or the nuclear channel is not among the channels.
+    """
+    labels = np.ascontiguousarray(labels, dtype=np.uint32)
+    for name, image in channels.items():
+        if image.shape != labels.shape:
+            raise ValueError(f"channel {name} is {image.shape} pixels (y, x); its label image is {labels.shape}")
+    if nuclear not in channels:
+        raise ValueError(f"the nuclear channel {nuclear} is not among the channels {', '.join(channels) or '(none)'}")
+    runs = find_runs(labels)
+    table: dict[str, npt.NDArray[Any]] = {"Metadata_ObjectNumber": runs.numbers, **measure_shape(labels, runs)}
+    pixels, areas = runs.pixels(), runs.areas
+    for name, image in channels.items():
+        for column, values in measure_intensity(image, pixels, areas).items():
+            table[f"{column}_{name}"] = values
+    brightest = table[f"Nuclei_Intensity_MaxIntensity_{nuclear}"]
+    limit = np.inf if saturation is None else saturation
+    table["Metadata_QC_Saturated"] = brightest >= limit
+    return table
