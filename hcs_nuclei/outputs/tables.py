@@ -1,0 +1,259 @@
+"""Measured nuclei and field rows in, Parquet and CSV tables out; every column is one of :mod:`hcs_nuclei.columns`.
+
+``nuclei/<well>.parquet`` is a well's commit: its footer carries the fingerprint of what it was made from and the
+well's field rows, so nuclei and fields are never out of step. What the whole plate shares (``fields.parquet``,
+``wells.parquet``, ``wells.csv``) is made from the commits, one well at a time. Equal content gives equal bytes, and a
+file that holds them already is not touched.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from hcs_nuclei.columns import SCHEMA_VERSION, Column, field_columns, nucleus_columns, well_columns
+from hcs_nuclei.errors import OutputError
+from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.outputs.wells import well_row
+from hcs_nuclei.plate import Plate
+
+_VERSION = b"schema_version"
+_FINGERPRINT = b"hcs_nuclei.fingerprint"
+_FIELDS = b"hcs_nuclei.fields"
+_ZSTD_LEVEL = 3
+_TYPES = {
+    "string": pa.string(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "uint32": pa.uint32(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WellCommit:
+    """What a well's Parquet file says of itself: its name ("B03"), its fingerprint, its rows of the field table."""
+
+    well: str
+    fingerprint: str
+    fields: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlateTables:
+    """The tables of a finished plate, as written: one row per expected field, and per expected well, and time point."""
+
+    fields: pa.Table
+    wells: pa.Table
+
+
+def nucleus_schema(channels: Sequence[str]) -> pa.Schema:
+    """Schema of ``nuclei/<well>.parquet`` for the column names of the plate's channels."""
+    return _schema(nucleus_columns(channels))
+
+
+def field_schema() -> pa.Schema:
+    """Schema of ``fields.parquet``."""
+    return _schema(field_columns())
+
+
+def well_schema(channels: Sequence[str]) -> pa.Schema:
+    """Schema of ``wells.parquet`` for the column names of the plate's channels."""
+    return _schema(well_columns(channels))
+
+
+def well_table_path(run_dir: Path, well: str) -> Path:
+    """Where the nuclei of a well ("B03") are committed."""
+    return run_dir / "nuclei" / f"{well}.parquet"
+
+
+def write_well(
+    path: Path,
+    *,
+    nuclei: Mapping[str, object] | Sequence[Mapping[str, object]],
+    fields: Sequence[Mapping[str, object]],
+    fingerprint: str,
+    channels: Sequence[str],
+) -> WellCommit:
+    """Commit a well: its nuclei and its field rows in one Parquet file, atomically.
+
+    Args:
+        path: ``nuclei/<well>.parquet``; its directory is there.
+        nuclei: by column of :func:`hcs_nuclei.columns.nucleus_columns` an array (n,) or a scalar for all n; one
+            mapping, or several (a field each) that are put together. An empty sequence is a well without nuclei.
+        fields: one mapping a field and time point, with every column of :func:`hcs_nuclei.columns.field_columns`.
+        fingerprint: of what the well was made from.
+        channels: column names of the plate's channels, in the plate's order.
+
+    Raises:
+        ValueError: a column is missing, unknown, of another length or type; field rows are of several wells; the
+            nuclei of a field are not as many as its ``Metadata_Object_Count``.
+        OSError: the file cannot be written; a former one is then as it was.
+    """
+    parts = [nuclei] if isinstance(nuclei, Mapping) else list(nuclei)
+    schema = nucleus_schema(channels)
+    table = pa.concat_tables([schema.empty_table(), *(_nucleus_table(part, schema) for part in parts)])
+    table = table.take(_row_order(table)).combine_chunks()
+    rows = _field_rows(fields)
+    _check_counts(table, rows)
+    metadata = {
+        **schema.metadata,
+        _FINGERPRINT: fingerprint.encode(),
+        _FIELDS: json.dumps(rows, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(),
+    }
+    replace_file(path, _parquet(table.replace_schema_metadata(metadata)))
+    return WellCommit(str(rows[0]["Metadata_Well"]), fingerprint, tuple(rows))
+
+
+def read_commit(path: Path) -> WellCommit | None:
+    """What a well's Parquet file says of itself, from its footer alone.
+
+    None where the file is not there, is not whole, or was not written by :func:`write_well` with this schema version.
+
+    Raises:
+        OSError: the file is there and may not be read.
+    """
+    try:
+        with path.open("rb") as file:
+            try:
+                metadata = pq.read_metadata(file).metadata or {}
+            except (pa.ArrowException, OSError):
+                return None
+    except FileNotFoundError:
+        return None
+    if metadata.get(_VERSION) != SCHEMA_VERSION.encode() or not {_FINGERPRINT, _FIELDS} <= metadata.keys():
+        return None
+    rows = json.loads(metadata[_FIELDS])
+    return WellCommit(rows[0]["Metadata_Well"], metadata[_FINGERPRINT].decode(), tuple(rows))
+
+
+def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str]) -> PlateTables:
+    """Write ``fields.parquet``, ``wells.parquet`` and ``wells.csv`` from the committed wells, row-major.
+
+    Every expected well must be committed, failed ones too: a table of a run that was interrupted would look whole.
+
+    Raises:
+        OutputError: a well has no commit; names all of them.
+    """
+    commits = {well.name: read_commit(well_table_path(run_dir, well.name)) for well in plate.wells}
+    lost = [name for name, commit in commits.items() if commit is None]
+    if lost:
+        raise OutputError(
+            f"Plate {plate.name}: {len(lost)} of {len(commits)} wells have no table in {run_dir / 'nuclei'} "
+            f"({', '.join(lost)}). Start the run again: it makes the missing wells only."
+        )
+    done = [commit for commit in commits.values() if commit is not None]
+    fields = [row for commit in done for row in commit.fields]
+    wells = [row for commit in done for row in _well_rows(run_dir, commit, channels)]
+    tables = PlateTables(
+        pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=well_schema(channels))
+    )
+    replace_file(run_dir / "fields.parquet", _parquet(tables.fields))
+    replace_file(run_dir / "wells.parquet", _parquet(tables.wells))
+    text = io.BytesIO()
+    pyarrow.csv.write_csv(tables.wells, text)
+    replace_file(run_dir / "wells.csv", text.getvalue())
+    return tables
+
+
+def _well_rows(run_dir: Path, commit: WellCommit, channels: Sequence[str]) -> list[dict[str, Any]]:
+    """The well's rows of the well table, one a time point; reads the features of this well alone."""
+    features = [column.name for column in nucleus_columns(channels) if column.name.startswith("Nuclei_")]
+    read = [*features, "Metadata_Timepoint", "Metadata_QC_TouchesEdge"]
+    table = pq.read_table(well_table_path(run_dir, commit.well), columns=read, use_threads=False)
+    arrays = {name: table[name].to_numpy() for name in read}
+    rows = []
+    for timepoint in sorted({row["Metadata_Timepoint"] for row in commit.fields}):
+        fields = [row for row in commit.fields if row["Metadata_Timepoint"] == timepoint]
+        whole = (arrays["Metadata_Timepoint"] == timepoint) & ~arrays["Metadata_QC_TouchesEdge"].astype(bool)
+        rows.append(well_row(fields, {name: arrays[name] for name in features}, whole))
+    return rows
+
+
+def _schema(columns: Sequence[Column]) -> pa.Schema:
+    fields = [pa.field(c.name, _TYPES[c.dtype], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns]
+    return pa.schema(fields, metadata={_VERSION: SCHEMA_VERSION.encode()})
+
+
+def _nucleus_table(nuclei: Mapping[str, object], schema: pa.Schema) -> pa.Table:
+    _check_names(nuclei, schema, "nuclei")
+    count = len(np.atleast_1d(np.asarray(nuclei["Metadata_ObjectNumber"])))
+    return pa.table([_array(nuclei[field.name], count, field) for field in schema], schema=schema)
+
+
+def _array(value: object, count: int, field: pa.Field) -> pa.Array:
+    """A column of `count` values from an array (count,) or a scalar; NaN becomes null."""
+    values = np.asarray(value)
+    if values.ndim == 0:
+        values = np.full(count, value)
+    if values.shape != (count,):
+        raise ValueError(f"nuclei: column {field.name} has shape {values.shape}; expected ({count},)")
+    try:
+        return pa.array(values, type=field.type, from_pandas=True)
+    except pa.ArrowException as error:
+        raise ValueError(f"nuclei: column {field.name} is not {field.type}: {error}") from error
+
+
+def _row_order(table: pa.Table) -> Any:
+    keys = ("Metadata_ObjectNumber", "Metadata_Timepoint", "Metadata_Field")
+    return np.lexsort([table[key].to_numpy() for key in keys])
+
+
+def _field_rows(fields: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Field rows as they go into JSON: checked, in order of field and time point, NaN as None."""
+    schema = field_schema()
+    for row in fields:
+        _check_names(row, schema, "field row")
+    rows = [{name: _plain(row[name]) for name in schema.names} for row in fields]
+    if len({row["Metadata_Well"] for row in rows}) != 1:
+        raise ValueError(f"field rows of {sorted({str(row['Metadata_Well']) for row in rows})}; expected one well")
+    try:
+        pa.Table.from_pylist(rows, schema=schema)
+    except pa.ArrowException as error:
+        raise ValueError(f"well {rows[0]['Metadata_Well']}: field rows are not of the schema: {error}") from error
+    return sorted(rows, key=lambda row: (row["Metadata_Field"], row["Metadata_Timepoint"]))
+
+
+def _plain(value: object) -> object:
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
+
+
+def _check_names(given: Mapping[str, object], schema: pa.Schema, what: str) -> None:
+    missing = [name for name in schema.names if name not in given]
+    unknown = [name for name in given if name not in schema.names]
+    if missing or unknown:
+        raise ValueError(f"{what}: missing columns {missing}, unknown columns {unknown}")
+
+
+def _check_counts(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Image, field and nucleus table must agree: a silent difference here is a wrong count in every figure after it."""
+    places = zip(table["Metadata_Field"].to_pylist(), table["Metadata_Timepoint"].to_pylist(), strict=True)
+    found = Counter(places)
+    stated = {(row["Metadata_Field"], row["Metadata_Timepoint"]): row["Metadata_Object_Count"] or 0 for row in rows}
+    for place in sorted(found.keys() | stated.keys()):
+        if found[place] != stated.get(place):
+            raise ValueError(
+                f"well {rows[0]['Metadata_Well']}, field {place[0]}, time point {place[1]}: {found[place]} nuclei, but "
+                f"the field row states {stated.get(place, 'nothing')}"
+            )
+
+
+def _parquet(table: pa.Table) -> bytes:
+    text = [field.name for field in table.schema if field.type == pa.string()]
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=_ZSTD_LEVEL, use_dictionary=text)
+    return buffer.getvalue()
