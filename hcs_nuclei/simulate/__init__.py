@@ -2,5 +2,14 @@
 
 from hcs_nuclei.simulate.cells import Phenotype
 from hcs_nuclei.simulate.fields import SimulatedField, SimulatedNucleus, simulate_field
+from hcs_nuclei.simulate.plate import PLATE_LAYOUTS, SimulatedPlate, simulate_plate
 
-__all__ = ["Phenotype", "SimulatedField", "SimulatedNucleus", "simulate_field"]
+__all__ = [
+    "PLATE_LAYOUTS",
+    "Phenotype",
+    "SimulatedField",
+    "SimulatedNucleus",
+    "SimulatedPlate",
+    "simulate_field",
+    "simulate_plate",
+]

@@ -10,7 +10,8 @@ from scipy import ndimage
 
 #: Largest count of the simulated 12-bit camera; files hold 16 bit, as real ones do.
 CAMERA_MAX = 4095
-_OFFSET = 100.0
+#: Counts of the simulated camera in the dark.
+CAMERA_OFFSET = 100.0
 _COUNTS_PER_ELECTRON = 0.45
 _READ_NOISE = 3.0
 _HAZE = 0.1
@@ -60,7 +61,7 @@ def expose(
     noise = rng.standard_normal(picture.shape, dtype=np.float32)
     noise *= np.sqrt(picture * np.float32(_COUNTS_PER_ELECTRON) + np.float32(_READ_NOISE**2))
     picture += noise
-    picture += np.float32(_OFFSET + 0.5)
+    picture += np.float32(CAMERA_OFFSET + 0.5)
     return np.asarray(np.clip(picture, 0, CAMERA_MAX), dtype=np.uint16)
 
 
