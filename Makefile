@@ -11,7 +11,7 @@ TESTS ?= not slow
 OUT ?= demo-out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers check format benchmark lock clean
+.PHONY: help setup demo test lint types layers check format docs benchmark lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ check: lint types layers test ## all of the above
 format: $(STAMP) ## put every file into the format that lint asks for
 	@$(BIN)/ruff check --fix --select I .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## write the reference pages of columns and settings from the code
+	@$(BIN)/python docs/generate_reference.py
 
 benchmark: $(STAMP) ## speed and memory on this machine; no test depends on it
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

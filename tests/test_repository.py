@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def test_make_targets_in_the_documents_exist() -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE))
     assert {"demo", "test"} <= named
     assert not named - targets
+
+
+def test_reference_pages_are_those_of_the_code() -> None:
+    spec = importlib.util.spec_from_file_location("generate_reference", ROOT / "docs" / "generate_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    stale = [
+        name for name, page in generate.PAGES.items() if (generate.FOLDER / name).read_text(encoding="utf-8") != page()
+    ]
+    assert not stale, "run `make docs`"
 
 
 @pytest.mark.slow

@@ -1,0 +1,79 @@
+"""Writes the reference pages of columns and settings from the code, so that the two cannot differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from hcs_nuclei import columns
+from hcs_nuclei.settings import ENV_PREFIX, Settings
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+_MADE = "<!-- Made by `make docs` from {source}: change it there. -->\n\n"
+
+
+def columns_page() -> str:
+    """`columns.md`: every table with each column's name, type, unit and meaning."""
+    channel = "<channel>"
+    medians = sum(c.name.startswith("Median_") for c in columns.well_columns([channel]))
+    wells = columns.well_columns([channel])[:-medians]
+    return "\n".join(
+        [
+            _MADE.format(source="`hcs_nuclei/columns.py`") + "# Columns of the tables\n",
+            f"Version {columns.SCHEMA_VERSION} of the schema. `{channel}` stands for a channel's name in letters and",
+            "digits; such columns are there once for each channel. Units: px and px² are pixels of the image, counts",
+            "are the camera's.\n",
+            "## Nuclei: `nuclei/<well>.parquet`\n",
+            *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.nucleus_columns([channel]))),
+            "\n## Fields: `fields.parquet`\n",
+            *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.field_columns())),
+            "\n## Wells: `wells.parquet`, `wells.csv`\n",
+            *_table(("column", "type", "unit", "meaning"), map(_column_row, wells)),
+            "\nThen, for each feature `Nuclei_…`, `Median_Nuclei_…`: its median over the well's whole nuclei (those",
+            "that do not touch the edge of a field), in the same unit.",
+            "",
+        ]
+    )
+
+
+def settings_page() -> str:
+    """`settings.md`: every setting of an assay recipe with its variable, default and meaning."""
+    return "\n".join(
+        [
+            _MADE.format(source="`hcs_nuclei/settings.py`") + "# Settings\n",
+            "What an [assay recipe](../how-to/assay-recipe.md) can hold. What does not change a result (number of",
+            "workers, cluster, overwriting) is an [option](commands.md) and not a setting.\n",
+            *_table(("setting", "variable", "default", "meaning"), _setting_rows(Settings, ())),
+            "",
+        ]
+    )
+
+
+def _column_row(column: columns.Column) -> tuple[str, ...]:
+    return f"`{column.name}`", column.dtype, column.unit, column.meaning
+
+
+def _setting_rows(model: type[BaseModel], path: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        if isinstance(field.default, BaseModel):
+            yield from _setting_rows(type(field.default), here)
+        else:
+            default = "left out" if field.default is None else f"`{json.dumps(field.default)}`"
+            variable = ENV_PREFIX + "__".join(here).upper()
+            yield f"`{'.'.join(here)}`", f"`{variable}`", default, field.description or ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return ["| " + " | ".join(row) + " |" for row in cells]
+
+
+PAGES = {"columns.md": columns_page, "settings.md": settings_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
