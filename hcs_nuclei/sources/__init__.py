@@ -1,0 +1,9 @@
+"""Plate directory in, :class:`~hcs_nuclei.plate.Plate` out; then plane in, pixels out."""
+
+from __future__ import annotations
+
+from hcs_nuclei.sources.inspection import inspection, render_inspection
+from hcs_nuclei.sources.opening import open_plate
+from hcs_nuclei.sources.planes import first_shape, read_image
+
+__all__ = ["first_shape", "inspection", "open_plate", "read_image", "render_inspection"]

@@ -1,0 +1,116 @@
+"""A Harmony ``Index.idx.xml`` in, its plate, channels and images out, for versions V4 to V7."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.sources.metadata_xml import children, elements, root_tag
+
+VERSIONS = ("V4", "V5", "V6", "V7")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedImage:
+    """One image of the index; `position_um` is (x, y) in micrometres, y pointing down (the file has metres, y up)."""
+
+    url: str
+    row: int
+    column: int
+    field: int
+    plane: int
+    time: int
+    channel: int
+    state: str
+    position_um: tuple[float, float] | None
+
+
+@dataclass
+class HarmonyIndex:
+    """The index: plate name, measurement, format (0 where it does not say), channel names by id, images in order."""
+
+    version: str
+    name: str = ""
+    measurement: str = ""
+    rows: int = 0
+    columns: int = 0
+    channels: dict[int, str] = field(default_factory=dict)
+    pixel_size_um: float | None = None
+    images: list[IndexedImage] = field(default_factory=list)
+
+
+def read_index(path: Path) -> HarmonyIndex:
+    """The index at `path`.
+
+    Raises:
+        NotAPlateError: it is of a version that is not known, damaged, or an image has no number where it needs one.
+    """
+    index = HarmonyIndex(_version(path))
+    for name, element in elements(path, {"Plate", "Entry", "Image"}):
+        values = children(element)
+        try:
+            if name == "Image" and "URL" in values:  # the list of wells has elements of the same name
+                _add_image(index, values)
+            elif name == "Entry" and element.get("ChannelID"):
+                _add_channel(index, int(element.get("ChannelID", "")), values)
+            elif name == "Plate" and not index.name:
+                index.name = values.get("PlateID") or values.get("Name", "")
+                index.measurement = values.get("MeasurementID", "")
+                index.rows = int(values.get("PlateRows") or 0)
+                index.columns = int(values.get("PlateColumns") or 0)
+        except (KeyError, ValueError) as error:
+            which = values.get("URL") or values.get("id") or name
+            raise NotAPlateError(
+                f"{path}: the entry of {which} lacks a number or holds something else ({error}). "
+                "Copy the index again from the instrument."
+            ) from None
+    return index
+
+
+def _version(path: Path) -> str:
+    tag = root_tag(path)
+    # V7 stands behind another prefix than V4 to V6 (http://www.perkinelmer.com/PEHH/), the end is the same.
+    match = re.match(r"\{.*/Harmony(V\d+)\}", tag)
+    version = match[1] if match else tag
+    if version not in VERSIONS:
+        raise NotAPlateError(
+            f"{path} is of Harmony version {version}; {', '.join(VERSIONS)} can be read. "
+            "Export the measurement from Harmony again, or read the images by a pattern."
+        )
+    return version
+
+
+def _add_image(index: HarmonyIndex, values: dict[str, str]) -> None:
+    channel = int(values["ChannelID"])
+    _add_channel(index, channel, values)
+    index.images.append(
+        IndexedImage(
+            url=values["URL"],
+            row=int(values["Row"]),
+            column=int(values["Col"]),
+            field=int(values["FieldID"]),
+            plane=int(values.get("PlaneID") or 1),
+            time=int(values.get("TimepointID") or 0),
+            channel=channel,
+            state=values.get("State", ""),
+            position_um=_position(values),
+        )
+    )
+
+
+def _add_channel(index: HarmonyIndex, channel: int, values: dict[str, str]) -> None:
+    # Up to V5 with each image, from V6 once in Maps/Map/Entry.
+    if values.get("ChannelName"):
+        index.channels.setdefault(channel, values["ChannelName"])
+    if index.pixel_size_um is None and values.get("ImageResolutionX"):
+        size = float(values["ImageResolutionX"]) * 1e6
+        index.pixel_size_um = size if math.isfinite(size) and size > 0 else None
+
+
+def _position(values: dict[str, str]) -> tuple[float, float] | None:
+    if not values.get("PositionX") or not values.get("PositionY"):
+        return None
+    return float(values["PositionX"]) * 1e6, -float(values["PositionY"]) * 1e6

@@ -1,0 +1,150 @@
+"""A directory in, names out: every file below it, grouped by the plate that it belongs to.
+
+::
+
+    root/                    what a Listing is rooted in
+        *                    its own files
+        Images/ Assaylayout/ TimePoint_1/ TimePoint_1/ZStep_2/ …   belong to the same plate
+        anything-else/       a Listing of its own
+
+Only names are read (one ``scandir`` a directory, no ``stat`` of a file), and nothing is ever written.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hcs_nuclei.errors import NotAPlateError
+
+IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
+_INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|Images|Assaylayout", re.IGNORECASE)
+_MAX_DEPTH = 8
+#: 200 time points × 50 z steps of an ImageXpress plate fit; somebody's home directory does not.
+_MAX_FOLDERS = 20_000
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The names of one plate's files.
+
+    `files` are sorted, relative to `root`, with ``/``; `links` are those of them that are symbolic links;
+    `problems` are sentences about directories that were not entered.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    links: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """Files whose names end as images' do."""
+        return tuple(name for name in self.files if name.lower().endswith(IMAGE_SUFFIXES))
+
+    @cached_property
+    def tiffs(self) -> tuple[str, ...]:
+        """Files whose names end as TIFFs' do."""
+        return tuple(name for name in self.images if not name.lower().endswith(".png"))
+
+    @cached_property
+    def _present(self) -> frozenset[str]:
+        return frozenset(self.files)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, str]:
+        """Image of each lower-case path without its suffix: metadata may say .tif where the disk has .PNG."""
+        return {posixpath.splitext(name)[0].lower(): name for name in reversed(self.images)}
+
+    def named(self, *suffixes: str) -> tuple[str, ...]:
+        """Files that end in one of `suffixes` (lower case), the outermost first."""
+        return tuple(sorted((n for n in self.files if n.lower().endswith(suffixes)), key=lambda n: (n.count("/"), n)))
+
+    def admit(self, path: str) -> tuple[str, str]:
+        """(`path`, "") where it may be read, ("", why not) where it is a link that leaves the plate."""
+        if path not in self.links:
+            return path, ""
+        try:
+            target = (self.root / path).resolve(strict=True)
+        except (OSError, RuntimeError):
+            return "", f"{path} is a link to nothing"
+        if not target.is_relative_to(self.root):
+            return "", f"{path} is a link that leaves the plate directory, and is not followed"
+        return path, ""
+
+    def locate(self, folder: str, name: str) -> tuple[str, str]:
+        """The file that metadata in `folder` call `name`: (path, ""), ("", "") if missing, ("", why) if refused."""
+        plain = name.strip().replace("\\", "/")
+        path = posixpath.normpath(posixpath.join(folder, plain))
+        if path.startswith(("/", "../")) or path == ".." or re.match(r"[A-Za-z]:|[a-z]+://", plain):
+            return "", f"the metadata name {name!r}, which is outside the plate directory; it is not read"
+        if path not in self._present:
+            path = self._by_stem.get(posixpath.splitext(path)[0].lower(), "")
+        return self.admit(path) if path else ("", "")
+
+
+def survey(start: Path) -> list[Listing]:
+    """The listings at and below `start` (absolute, resolved), the one rooted in `start` first where it has files.
+
+    Raises:
+        NotAPlateError: `start` cannot be read, or far too many directories lie below it.
+    """
+    files: dict[str, list[str]] = defaultdict(list)
+    links: dict[str, set[str]] = defaultdict(set)
+    problems: dict[str, list[str]] = defaultdict(list)
+    pending = [""]
+    for visited, folder in enumerate(pending):
+        if visited > _MAX_FOLDERS:
+            raise NotAPlateError(
+                f"More than {_MAX_FOLDERS:,} directories lie below {start}; name the directory of one plate."
+            )
+        group = plate_folder(folder)
+        try:
+            entries = _scan(start / folder)
+        except OSError as error:
+            if not folder:
+                raise NotAPlateError(f"The directory {start} cannot be read: {error.strerror}.") from None
+            problems[group].append(
+                f"The directory {folder} cannot be read ({error.strerror}); its images are not seen."
+            )
+            continue
+        for name, is_folder, is_link in entries:
+            path = f"{folder}/{name}" if folder else name
+            if not is_folder:
+                files[group].append(path)
+                if is_link:
+                    links[group].add(path)
+            elif is_link:
+                problems[group].append(f"The directory {path} is a link and is not entered.")
+            elif path.count("/") < _MAX_DEPTH and not name.lower().endswith(".zarr"):
+                pending.append(path)
+    return [_listing(start, group, files[group], links[group], problems[group]) for group in sorted(files)]
+
+
+def plate_folder(folder: str) -> str:
+    """`folder` without the inner directories that vendors make: ``a/TimePoint_1/ZStep_2`` → ``a``."""
+    parts = folder.split("/") if folder else []
+    while parts and _INNER.fullmatch(parts[-1]):
+        parts.pop()
+    return "/".join(parts)
+
+
+def _scan(folder: Path) -> list[tuple[str, bool, bool]]:
+    with os.scandir(folder) as entries:
+        # Hidden names are markers and thumbnails' caches, never a vendor's images.
+        return [(e.name, e.is_dir(), e.is_symlink()) for e in entries if not e.name.startswith(".")]
+
+
+def _listing(start: Path, group: str, files: list[str], links: set[str], problems: list[str]) -> Listing:
+    cut = len(group) + 1 if group else 0
+    return Listing(
+        start / group,
+        tuple(sorted(name[cut:] for name in files)),
+        frozenset(name[cut:] for name in links),
+        tuple(problems),
+    )

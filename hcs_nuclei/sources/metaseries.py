@@ -1,0 +1,51 @@
+"""The first bytes of a MetaSeries TIFF in, its channel name and pixel size out; no pixels, never an error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PlaneTags:
+    """What a MetaSeries TIFF says about itself: the illumination setting, and a pixel's edge in micrometres."""
+
+    channel: str = ""
+    pixel_size_um: float | None = None
+
+
+def read_tags(path: Path) -> PlaneTags:
+    """The description of the first page of the TIFF at `path`; empty where there is none or it cannot be read."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            description = tiff.pages.first.description
+    except Exception:  # whatever is in the file: the pixel reader names it when the plane is needed
+        return PlaneTags()
+    return parse_description(description)
+
+
+def parse_description(description: str) -> PlaneTags:
+    """`description` is MetaSeries XML: ``<prop id="spatial-calibration-x" type="float" value="1.3672"/>`` and so on."""
+    import defusedxml.ElementTree
+    from defusedxml import DefusedXmlException
+
+    try:
+        root = defusedxml.ElementTree.fromstring(description.strip("\x00 \r\n"), forbid_dtd=True)
+    except (SyntaxError, ValueError, DefusedXmlException):  # ElementTree's ParseError is a SyntaxError
+        return PlaneTags()
+    values = {prop.get("id", ""): prop.get("value", "") for prop in root.iter("prop")}
+    return PlaneTags(values.get("_IllumSetting_", "").strip(), _micrometres(values))
+
+
+def _micrometres(values: dict[str, str]) -> float | None:
+    in_um = values.get("spatial-calibration-units", "").strip().lower() in {"um", "µm", "μm", "micron", "microns"}
+    if not in_um or values.get("spatial-calibration-state", "on") != "on":
+        return None
+    try:
+        size = float(values.get("spatial-calibration-x", ""))
+    except ValueError:
+        return None
+    return size if math.isfinite(size) and size > 0 else None

@@ -1,0 +1,121 @@
+"""A directory in, a :class:`~hcs_nuclei.plate.Plate` out: which vendor's, and where it begins and ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.plate import Plate
+from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, operetta
+from hcs_nuclei.sources.assembly import listed
+from hcs_nuclei.sources.listing import Listing, plate_folder, survey
+from hcs_nuclei.sources.pattern import read_by_pattern
+
+
+class Reader(NamedTuple):
+    """One vendor's: `recognise` says why a listing is its plate (or None), `read` makes the plate of it."""
+
+    name: str
+    recognise: Callable[[Listing], str | None]
+    read: Callable[[Listing, str], Plate]
+
+
+#: In the order in which they are asked; MetaXpress's names are the least particular.
+READERS = (
+    Reader("CellVoyager (MeasurementData.mlf)", cellvoyager.recognise, cellvoyager.read),
+    Reader("Operetta/Opera Phenix (Harmony's Index.idx.xml)", operetta.recognise, operetta.read),
+    Reader("Cellomics (<plate>_<well>f00d0.tif)", cellomics.recognise, cellomics.read),
+    Reader("ImageXpress (.HTD, or <plate>_<well>_s1_w1.tif)", imagexpress.recognise, imagexpress.read),
+)
+
+
+def open_plate(directory: Path | str, *, pattern: str | None = None, plate_name: str | None = None) -> Plate:
+    """The plate in `directory`: its expected wells, fields and planes, and which of them are there; no pixels.
+
+    Args:
+        directory: any directory from the vendor's outermost to the one with the images; only ever read.
+        pattern: a regular expression with named groups (see :mod:`hcs_nuclei.sources.pattern`) instead of a vendor.
+        plate_name: instead of the vendor's barcode or plate name.
+
+    Raises:
+        NotAPlateError: not a directory, empty, of no known format, more than one plate, or damaged metadata.
+        SettingsError: `pattern` is not usable.
+    """
+    start = _directory(directory)
+    plate = _recognised(start) if pattern is None else read_by_pattern(start, pattern)
+    return plate if plate_name is None else replace(plate, name=plate_name)
+
+
+def _directory(directory: Path | str) -> Path:
+    path = Path(directory).expanduser()
+    try:
+        start = path.resolve()
+        if not start.exists():
+            raise NotAPlateError(f"There is no directory {path}. Check its name, and that its drive is mounted.")
+        if not start.is_dir():
+            raise NotAPlateError(f"{path} is a file; a plate is a directory. Name the directory that it lies in.")
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, NotAPlateError):
+            raise
+        raise NotAPlateError(f"The directory {path} cannot be read: {error}.") from None
+    return start
+
+
+def _recognised(directory: Path) -> Plate:
+    listings = survey(_outermost(directory))
+    if not listings:
+        raise NotAPlateError(f"The directory {directory} is empty: no file lies in it or below it.")
+    found = [(listing, *claim) for listing in listings if (claim := _claim(listing))]
+    if not found:
+        raise NotAPlateError(_unrecognised(directory, listings))
+    # What is named is meant: pictures that somebody made of a plate, in a folder inside it, are no second plate.
+    own = [claim for claim in found if claim[0] is listings[0] and listings[0].root == directory]
+    if len(found) > 1 and not own:
+        names = [os.path.relpath(listing.root, directory) for listing, _, _ in found]
+        raise NotAPlateError(f"{directory} holds {len(found)} plates: {listed(names, 10)}. Name one of them.")
+    listing, reader, reason = own[0] if own else found[0]
+    return reader.read(listing, reason)
+
+
+def _claim(listing: Listing) -> tuple[Reader, str] | None:
+    for reader in READERS:
+        reason = reader.recognise(listing)
+        if reason is not None:
+            return reader, reason
+    return None
+
+
+def _outermost(directory: Path) -> Path:
+    """`directory`, or the plate's that it is an inner one of (``TimePoint_1/ZStep_2``, ``Images``)."""
+    outer = directory
+    while plate_folder(outer.name) == "" and outer.name.lower() not in {"images", "assaylayout"} and outer.name:
+        outer = outer.parent
+    # Anybody may call a folder Images: only Harmony's belongs to the directory above it.
+    return outer.parent if outer.name.lower() == "images" and _is_harmony(outer) else outer
+
+
+def _is_harmony(directory: Path) -> bool:
+    try:
+        with os.scandir(directory) as entries:
+            return any(e.name.lower() in operetta.INDEX_NAMES or operetta.matched(e.name) for e in entries)
+    except OSError as error:
+        raise NotAPlateError(f"The directory {directory} cannot be read: {error.strerror}.") from None
+
+
+def _unrecognised(directory: Path, listings: list[Listing]) -> str:
+    tried = "\n".join(f"  {reader.name}" for reader in READERS)
+    images = [listing.root / name for listing in listings for name in listing.images[:1]]
+    if images:
+        example = f"An image there is called {os.path.relpath(images[0], directory)}."
+    else:
+        some = next(listing.root / listing.files[0] for listing in listings)
+        example = f"It holds no .tif, .tiff or .png file; one of its files is {os.path.relpath(some, directory)}."
+    return (
+        f"{directory} is not recognised as a plate. {example} Tried:\n{tried}\n"
+        "If the names of its images say well, field and channel, give a pattern with named groups, such as "
+        r"(?P<well>[A-P]\d{2})_f(?P<field>\d+)_(?P<channel>\w+)\.tif"
+    )

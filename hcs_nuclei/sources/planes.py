@@ -1,0 +1,205 @@
+"""Planes in, one image out: the only place where the pixels of a plate are read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcs_nuclei.errors import PlaneError
+from hcs_nuclei.plate import Plane
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+#: Pixels × samples. The largest sensors sold have 150 million pixels; tags that ask for more are damaged or hostile.
+MAX_SAMPLES = 20_000 * 20_000
+_PNG_HEADER = 33
+_EXPORT = "Export single-channel greyscale TIFFs with 8 or 16 bits."
+
+
+def read_image(root: Path, planes: Sequence[Plane]) -> Image:
+    """The maximum over `planes` (most often a single one), shape (y, x), uint8 or uint16, camera counts.
+
+    Args:
+        root: the plate's root, which the planes' paths are relative to.
+        planes: of one field, channel and time point, as :meth:`~hcs_nuclei.plate.Field.planes_of` gives them.
+
+    Raises:
+        PlaneError: a plane is missing, empty, truncated, no image, not single-channel, not 8 or 16 bits, of another
+            size than the others, or too large; names the file. Nothing else is raised, whatever the files hold.
+    """
+    import numpy as np
+
+    paths = [_existing(root, plane) for plane in _expected(planes)]
+    image = _read(paths[0], planes[0])
+    for path, plane in zip(paths[1:], planes[1:], strict=True):
+        other = _read(path, plane)
+        if (other.shape, other.dtype) != (image.shape, image.dtype):
+            raise PlaneError(
+                f"{plane.path} is {_size(other)}, but {planes[0].path} of the same field and channel is {_size(image)}."
+            )
+        image = np.maximum(image, other)
+    return image
+
+
+def first_shape(root: Path, planes: Sequence[Plane]) -> tuple[tuple[int, int], np.dtype[Any]]:
+    """((height, width) in pixels, dtype) of the first of `planes` that is there, from its tags; reads no pixels.
+
+    Raises:
+        PlaneError: none is there, or the first that is there cannot be read as :func:`read_image` would.
+    """
+    there = [plane for plane in _expected(planes) if plane.path] or planes[:1]
+    path = _existing(root, there[0])
+    try:
+        if path.suffix.lower() == ".png":
+            return _png_shape(path, there[0])
+        import tifffile
+
+        with tifffile.TiffFile(path) as tiff:
+            page = _checked_page(tiff, path, there[0])
+            return (int(page.imagelength), int(page.imagewidth)), page.dtype
+    except PlaneError:
+        raise
+    except Exception as error:
+        raise _unreadable(there[0], error) from None
+
+
+def _expected(planes: Sequence[Plane]) -> Sequence[Plane]:
+    if not planes:
+        raise PlaneError("No plane is expected here: the plate has none of this channel at this time point and z.")
+    return planes
+
+
+def _existing(root: Path, plane: Plane) -> Path:
+    where = f"channel {plane.channel or '(the only one)'}, time point {plane.timepoint}"
+    where += ", projection" if plane.projection else f", z {plane.z}" if plane.z else ""
+    if not plane.path:
+        raise PlaneError(f"The plane is missing ({where}){': ' + plane.error if plane.error else ''}.")
+    path = root / plane.path
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise PlaneError(f"{plane.path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise PlaneError(f"{plane.path} is not a file.")
+    if status.st_size == 0:
+        raise PlaneError(f"{plane.path} is empty (0 bytes). Copy it again from the instrument.")
+    return path
+
+
+def _read(path: Path, plane: Plane) -> Image:
+    try:
+        image = _read_png(path, plane) if path.suffix.lower() == ".png" else _read_tiff(path, plane)
+        return _single_channel(image, plane)
+    except PlaneError:
+        raise
+    except Exception as error:  # decoders raise whatever the damage led them to
+        raise _unreadable(plane, error) from None
+
+
+def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
+    import numpy as np
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        page = _checked_page(tiff, path, plane)
+        image: npt.NDArray[Any] = np.asarray(page.asarray())
+        if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            image = np.moveaxis(image, 0, -1)
+        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            image = np.iinfo(image.dtype).max - image
+    return image
+
+
+def _checked_page(tiff: Any, path: Path, plane: Plane) -> Any:
+    """The page of `plane`, whose tags promise an image that can be decoded and bytes that are there."""
+    import tifffile
+
+    if not 0 <= plane.page < len(tiff.pages):
+        raise PlaneError(f"{plane.path} has {len(tiff.pages)} pages; page {plane.page} is expected.")
+    page = tiff.pages[plane.page]
+    _check_size(plane, page.imagewidth, page.imagelength, page.samplesperpixel * page.imagedepth)
+    _check_size(plane, page.tilewidth or 1, page.tilelength or 1, page.samplesperpixel)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        raise PlaneError(f"{plane.path} has palette colours; a single-channel image is expected. {_EXPORT}")
+    if page.dtype is None or page.dtype.name not in {"uint8", "uint16"}:
+        raise PlaneError(f"{plane.path} has {_kind(page.dtype)}; expected 8 or 16 bits unsigned. {_EXPORT}")
+    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+    size = os.path.getsize(path)
+    if end > size or not page.dataoffsets:
+        raise PlaneError(
+            f"{plane.path} is truncated: its pixels end at byte {end:,}, the file at {size:,}. "
+            "Copy it again from the instrument."
+        )
+    return page
+
+
+def _read_png(path: Path, plane: Plane) -> npt.NDArray[Any]:
+    import imagecodecs
+    import numpy as np
+
+    _png_shape(path, plane)
+    data = path.read_bytes()
+    if b"IEND" not in data[-16:]:
+        raise PlaneError(f"{plane.path} is truncated: its last part is not there. Copy it again from the instrument.")
+    image: npt.NDArray[Any] = np.asarray(imagecodecs.png_decode(data))
+    if image.ndim == 3 and image.shape[2] in {2, 4}:
+        image = image[..., :-1]
+    return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+
+
+def _png_shape(path: Path, plane: Plane) -> tuple[tuple[int, int], np.dtype[Any]]:
+    import numpy as np
+
+    with path.open("rb") as file:
+        header = file.read(_PNG_HEADER)
+    if len(header) < _PNG_HEADER or header[:8] != b"\x89PNG\r\n\x1a\n" or header[12:16] != b"IHDR":
+        raise PlaneError(f"{plane.path} is not a PNG image. Copy it again from the instrument.")
+    width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
+    _check_size(plane, width, height, 4 if header[25] in {2, 6} else 1)
+    return (height, width), np.dtype(np.uint16 if header[24] == 16 else np.uint8)
+
+
+def _single_channel(image: npt.NDArray[Any], plane: Plane) -> Image:
+    import numpy as np
+
+    if image.ndim == 3 and image.shape[2] in {3, 4}:
+        colours = image[..., :3]
+        if not (colours == colours[..., :1]).all():
+            raise PlaneError(f"{plane.path} is a colour image; a single-channel image is expected. {_EXPORT}")
+        image = colours[..., 0]
+    if image.ndim != 2:
+        raise PlaneError(f"{plane.path} has the shape {image.shape}; one (y, x) image is expected. {_EXPORT}")
+    if image.dtype.name not in {"uint8", "uint16"}:
+        raise PlaneError(f"{plane.path} has {_kind(image.dtype)}; expected 8 or 16 bits unsigned. {_EXPORT}")
+    return np.ascontiguousarray(image)
+
+
+def _check_size(plane: Plane, width: int, height: int, samples: int) -> None:
+    if width < 1 or height < 1 or width * height * max(1, samples) > MAX_SAMPLES:
+        raise PlaneError(
+            f"{plane.path} says that it is {width:,} × {height:,} pixels with {samples} samples; "
+            f"at most {MAX_SAMPLES:,} samples are read. It is probably damaged: copy it again from the instrument."
+        )
+
+
+def _size(image: npt.NDArray[Any]) -> str:
+    return f"{image.shape[1]} × {image.shape[0]} pixels of {image.dtype.itemsize * 8} bits"
+
+
+def _kind(dtype: np.dtype[Any] | None) -> str:
+    kinds = {"f": "floating-point", "i": "signed", "u": "unsigned", "b": "black-and-white", "c": "complex"}
+    return (
+        "pixels of an unknown kind" if dtype is None else f"{dtype.itemsize * 8}-bit {kinds.get(dtype.kind, '')} pixels"
+    )
+
+
+def _unreadable(plane: Plane, error: Exception) -> PlaneError:
+    what = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
+    return PlaneError(f"{plane.path} cannot be read as an image: {what}. Copy it again from the instrument.")
