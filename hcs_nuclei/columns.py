@@ -49,7 +49,7 @@ _NUCLEUS = (
 
 SHAPE = (
     Column("Nuclei_AreaShape_Area", "float64", "px²", "number of pixels"),
-    Column("Nuclei_AreaShape_Perimeter", "float64", "px", "of the outline through border pixels' centres, as CellProfiler"),
+    Column("Nuclei_AreaShape_Perimeter", "float64", "px", "outline through border pixels' centres, as CellProfiler"),
     Column("Nuclei_AreaShape_Eccentricity", "float64", "0-1", "of the ellipse with the same second moments; 0 = circle"),
     Column("Nuclei_AreaShape_FormFactor", "float64", "", "4π × area / perimeter²; 1 = circle"),
     Column("Nuclei_AreaShape_Solidity", "float64", "0-1", "area / area of the convex hull"),

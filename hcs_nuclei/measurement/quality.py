@@ -39,9 +39,9 @@ def measure_field(
     """
     if nuclear.shape != labels.shape or not nuclear.size:
         raise ValueError(f"expected an image and a label image of one shape, found {nuclear.shape} and {labels.shape}")
-    saturated = 0.0 if saturation is None else np.count_nonzero(nuclear >= saturation) / nuclear.size
+    saturated = 0.0 if saturation is None else float(np.count_nonzero(nuclear >= saturation) / nuclear.size)
     return {
-        "Metadata_NuclearAreaFraction": np.count_nonzero(labels) / labels.size,
+        "Metadata_NuclearAreaFraction": float(np.count_nonzero(labels) / labels.size),
         "Metadata_QC_Blank": bool(nuclear.min() == nuclear.max()),
         "Metadata_QC_SaturatedFraction": saturated,
         "Metadata_QC_Saturated": saturated > MAX_SATURATED_FRACTION,
