@@ -123,10 +123,11 @@ def _read_well(file: Path, columns: Sequence[str] | None, micrometres: bool) -> 
     """A well's table: the columns of `columns` that it has, without the footer, lengths in µm where asked for."""
     import pyarrow.parquet as pq
 
-    schema = pq.read_schema(file)
-    wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
-    scaled = [name for name in wanted if micrometres and schema.field(name).metadata[b"unit"] in _POWERS]
-    table = pq.read_table(file, columns=list(dict.fromkeys([*wanted, *(_PLACE if scaled else ())])))
+    with pq.ParquetFile(file) as stored:
+        schema = stored.schema_arrow
+        wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
+        scaled = [name for name in wanted if micrometres and schema.field(name).metadata[b"unit"] in _POWERS]
+        table = stored.read(list(dict.fromkeys([*wanted, *(_PLACE if scaled else ())])), use_threads=False)
     if scaled:
         sizes = _pixel_sizes(file, table)
         for name in scaled:
