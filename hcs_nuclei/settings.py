@@ -20,7 +20,7 @@ from hcs_nuclei.errors import SettingsError
 
 ENV_PREFIX = "HCS_NUCLEI_"
 #: Variables with the prefix that are not settings of an assay.
-_ENV_OTHER = {"HCS_NUCLEI_HOME"}
+_ENV_OTHER = {"HCS_NUCLEI_HOME", "HCS_NUCLEI_ALLOW_PLAIN_TCP"}
 
 
 class _Group(BaseModel):

@@ -1,0 +1,142 @@
+"""Worker processes on this machine: started, kept to loopback and to its cores, stopped without a trace."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing.resource_tracker
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster
+from distributed.system import MEMORY_LIMIT
+
+from hcs_nuclei.errors import ClusterError
+
+#: What a worker with the network loaded should have.
+_WORKER_BYTES = 2_500_000_000
+
+
+@contextmanager
+def own_cluster(gpus: Sequence[str], workers: int | None, *, gpu_required: bool) -> Iterator[Client]:
+    """Processes on this machine behind loopback and certificates that only they hold."""
+    if gpu_required and not gpus:
+        raise ClusterError("local-gpu was asked for, but no GPU is visible here (nvidia-smi -L). Use local.")
+    if gpus and workers is not None and workers > len(gpus):
+        raise ClusterError(
+            f"{workers} workers were asked for, but a GPU serves one and {len(gpus)} are visible. Ask for fewer, or "
+            "set CUDA_VISIBLE_DEVICES=-1 to work without."
+        )
+    room = max(1, min(CPU_COUNT, int(MEMORY_LIMIT * 0.9 / _WORKER_BYTES)))
+    count = workers or len(gpus) or room
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hcs-nuclei-", ignore_cleanup_errors=True))
+        restore = _environ_keeper()
+        stack.callback(restore)
+        try:
+            with dask.config.set(_worker_config(max(1, CPU_COUNT // count))), _sigint_blocked():
+                cluster = stack.enter_context(_start(count, gpus, scratch))
+                client = stack.enter_context(Client(cluster, timeout=60, set_as_default=False))
+        except (OSError, RuntimeError) as error:
+            raise ClusterError(
+                f"The worker processes could not be started ({error}). In a script of your own, the call belongs under "
+                '`if __name__ == "__main__":`, since each worker imports that script.'
+            ) from error
+        restore()
+        yield client
+
+
+def _start(count: int, gpus: Sequence[str], scratch: str) -> SpecCluster:
+    # Loopback keeps other hosts out, certificates the other users of this one: a scheduler runs what it is sent.
+    common = {"host": "127.0.0.1", "protocol": "tls://", "security": Security.temporary()}
+    worker = {
+        **common,
+        "nthreads": 1,
+        "memory_limit": int(MEMORY_LIMIT * 0.9 / count),
+        "local_directory": scratch,
+        "silence_logs": logging.CRITICAL,
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+    }
+    pinned = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {"GPU": 1}} for gpu in gpus[:count]]
+    return SpecCluster(
+        # No failures allowed: whatever waited on a dying worker comes back at once and is tried in smaller company.
+        scheduler={
+            "cls": Scheduler,
+            "options": {**common, "dashboard": True, "dashboard_address": "127.0.0.1:0", "allowed_failures": 0},
+        },
+        workers={
+            index: {"cls": Nanny, "options": {**worker, **(pinned[index] if pinned else {})}} for index in range(count)
+        },
+        security=common["security"],
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _worker_config(threads: int) -> dict[str, Any]:
+    environ = {
+        "TF_NUM_INTRAOP_THREADS": threads,  # OMP_NUM_THREADS, 1 by Dask's own default, does not reach TensorFlow
+        "TF_NUM_INTEROP_THREADS": 1,
+        "TF_CPP_MIN_LOG_LEVEL": 2,
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }
+    name = "distributed.nanny.pre-spawn-environ"
+    return {
+        name: {**dask.config.get(name), **environ},
+        "distributed.worker.multiprocessing-method": "spawn",
+        # Results are small, so nothing can be spilled, and a paused worker whose memory does not shrink waits for ever.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+    }
+
+
+def _environ_keeper() -> Callable[[], None]:
+    """A function that undoes what starting workers did to this process's environment, now and after a restart."""
+    before = dict(os.environ)
+    touched: set[str] = set()
+
+    def restore() -> None:
+        if not touched:
+            touched.update(name for name, value in os.environ.items() if before.get(name) != value)
+        for name in touched:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
+
+    return restore
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Ctrl-C at a terminal reaches the whole process group; workers that inherit this leave it to us to stop them."""
+    # Started now, since starting it later unblocks the signal in the very thread that spawns the first worker.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES may name here, one entry to a GPU; asked of the driver: TensorFlow would take one."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [name for name in (part.strip() for part in chosen.split(",")) if name not in {"", "-1"}]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):  # a driver without a device
+        return []
+    return [str(index) for index, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]

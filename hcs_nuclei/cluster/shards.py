@@ -1,0 +1,209 @@
+"""Shards in, each one's result or the reason why it is lost out, whatever happens to workers on the way.
+
+A run owns its futures and cancels them however it ends. A worker process that dies takes the shards down that waited on
+it, so they are tried again in ever smaller company and only what kills its worker alone is given up.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from distributed import CancelledError, Client, Future, KilledWorker
+
+from hcs_nuclei.cluster.inside import TOPIC, run_here
+from hcs_nuclei.cluster.workers import running_workers
+from hcs_nuclei.errors import ClusterError, UserError
+
+Shard = TypeVar("Shard")
+Result = TypeVar("Result")
+
+#: How long a run waits while it has work and no worker: a nanny's restart takes seconds, a preempted node longer.
+_PATIENCE_S = 120.0
+_REFRESH_S = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+def run_shards(
+    client: Client,
+    function: Callable[[Shard], Result],
+    shards: Iterable[Shard],
+    *,
+    on_result: Callable[[Shard, Result], None],
+    on_lost: Callable[[Shard, str], None],
+    split: Callable[[Shard], Sequence[Shard]] | None = None,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+    window: int = 2,
+) -> None:
+    """Give every shard to `function` on some worker, `window` to a worker at a time, and report each as it ends.
+
+    A shard whose worker died, or that raised, is split into its single items. Those are tried once the others are
+    done, one to a worker; what then loses its worker again is tried with the whole cluster to itself, since a dying
+    worker takes innocent shards with it. What fails after that is lost, and the rest goes on. So `function` may see a
+    shard again, whole or split, and must replace what it wrote before. One call at a time on one client.
+
+    Args:
+        function: importable on the workers; may call `emit_event` and `should_stop`. Its result should be small.
+        shards: asked for as workers have room, so a generator may make them late.
+        on_result: called in this thread with a shard and its result.
+        on_lost: called in this thread with a single item and the reason in words.
+        split: a shard into shards of one item, None where each is one already.
+        on_event: called in this thread with what `emit_event` was given, before its shard's result.
+        window: shards on a worker at a time, the running one included.
+
+    Raises:
+        UserError: what `function` raised of that kind; all other work is cancelled.
+        ClusterError: the scheduler is gone, or no worker came for two minutes.
+    """
+    todo: Iterable[Shard] = shards
+    companies: list[Callable[[int], int]] = [lambda workers: window * workers, lambda workers: workers, lambda _: 1]
+    with _Run(client, function, on_event) as run:
+        for company in companies:
+            failed: list[Shard] = []
+            for shard, result, error in run.outcomes(todo, company):
+                if error is None:
+                    on_result(shard, result)
+                elif company is companies[0]:
+                    failed.extend([shard] if split is None else split(shard))
+                elif isinstance(error, KilledWorker) and company is not companies[-1]:
+                    failed.append(shard)
+                else:
+                    on_lost(shard, _reason(error))
+            todo = failed
+
+
+def call(
+    client: Client,
+    function: Callable[..., Result],
+    *args: Any,
+    on_event: Callable[[dict[str, Any]], None] | None = None,
+) -> Result:
+    """What `function(*args)` returns on one worker; cancelled however the wait for it ends.
+
+    Raises:
+        Exception: what `function` raised.
+        ClusterError: the worker process died, the scheduler is gone, or no worker came for two minutes.
+    """
+    with _Run(client, partial(_apply, function), on_event) as run:
+        [(_, result, error)] = run.outcomes([args], lambda _: 1)
+    if isinstance(error, KilledWorker):
+        raise ClusterError(f"{getattr(function, '__name__', function)} was lost: {_reason(error)}.")
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
+
+
+def _apply(function: Callable[..., Result], args: tuple[Any, ...]) -> Result:
+    return function(*args)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KilledWorker):
+        return (
+            "its worker process died each time, out of memory (fewer workers have more each) or in a crash of a "
+            "native library"
+        )
+    logger.debug("a shard failed", exc_info=error)
+    return f"{type(error).__name__}: {error}"
+
+
+class _Run:
+    """One run's futures and events; leaving it cancels what is not done."""
+
+    def __init__(
+        self, client: Client, function: Callable[[Any], Any], on_event: Callable[[dict[str, Any]], None] | None
+    ) -> None:
+        self._client = client
+        self._function = function
+        self._on_event = on_event
+        self._id = uuid.uuid4().hex
+        self._inbox: SimpleQueue[Future[Any] | dict[str, Any]] = SimpleQueue()  # events and ends, in their true order
+        self._pending: dict[Future[Any], Any] = {}
+        self._submitted = 0
+        # Decided once: a run that began on GPUs does not end on processors, whose results differ.
+        has_gpu = any(worker["resources"].get("GPU") for worker in running_workers(client).values())
+        self._resources = {"GPU": 1.0} if has_gpu else None
+
+    def __enter__(self) -> _Run:
+        if self._on_event is not None:
+            self._client.subscribe_topic(TOPIC, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(Exception):  # a scheduler that is gone must not hide why we leave
+            if self._pending:
+                self._client.cancel(list(self._pending), force=True)
+            if self._on_event is not None:
+                self._client.unsubscribe_topic(TOPIC)
+
+    def outcomes(
+        self, shards: Iterable[Any], company: Callable[[int], int]
+    ) -> Iterator[tuple[Any, Any, Exception | None]]:
+        """Each shard with its result or error, as they end; at most `company(workers)` of them under way."""
+        waiting = iter(shards)
+        for workers in self._refreshed():
+            for shard in islice(waiting, max(0, company(workers) - len(self._pending)) if workers else 0):
+                self._submit(shard)
+            if workers and not self._pending:
+                return
+            try:
+                message = self._inbox.get(timeout=_REFRESH_S)
+            except Empty:
+                continue
+            if isinstance(message, Future):
+                yield self._pending.pop(message), *_outcome(message)
+            elif self._on_event is not None:
+                self._on_event(message)
+
+    def _refreshed(self) -> Iterator[int]:
+        """The number of workers that serve this run, for ever, looked up at most once a second."""
+        looked = seen = -float("inf")
+        workers = 0
+        while True:
+            now = time.monotonic()
+            if now - looked > _REFRESH_S:
+                looked, workers = now, len(running_workers(self._client, self._resources))
+            if workers or seen < 0:
+                seen = now
+            elif now - seen > _PATIENCE_S:
+                raise ClusterError(
+                    f"No worker{' with a GPU' if self._resources else ''} has taken work for {_PATIENCE_S:.0f} s. "
+                    "Start some, then run again: what is finished is kept."
+                )
+            yield workers
+
+    def _submit(self, shard: Any) -> None:
+        self._submitted += 1
+        key = f"shard-{self._id}-{self._submitted}"
+        # In a partial, so that Dask does not search a shard for futures.
+        work = partial(run_here, self._function, shard, self._id, key)
+        future = self._client.submit(work, key=key, pure=False, resources=self._resources)
+        self._pending[future] = shard
+        future.add_done_callback(self._inbox.put)
+
+    def _receive(self, event: tuple[float, dict[str, Any]]) -> None:
+        if event[1]["run"] == self._id:
+            self._inbox.put(event[1]["event"])
+
+
+def _outcome(future: Future[Any]) -> tuple[Any, Exception | None]:
+    try:
+        # An ended future waits only where its worker died with the result, which is then made again.
+        return future.result(timeout=_PATIENCE_S), None
+    except UserError:
+        raise
+    except CancelledError as error:
+        raise ClusterError(
+            f"The Dask scheduler was lost, restarted or told to drop this run's work ({error}). Run again: what is "
+            "finished is kept."
+        ) from None
+    except Exception as error:
+        return None, error

@@ -1,0 +1,65 @@
+"""What a cluster's workers are: how many take work, with which resources, memory and versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from distributed import Client
+
+from hcs_nuclei.errors import ClusterError
+
+#: Whose versions change results, or the pickles between client and workers.
+_PACKAGES = (
+    "hcs-nuclei", "dask", "distributed", "cloudpickle", "numpy", "scipy", "scikit-image", "tensorflow", "keras",
+    "pandas", "pyarrow", "zarr", "tifffile", "imagecodecs",
+)  # fmt: skip
+
+
+def running_workers(client: Client, resources: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
+    """The workers that take work now and have `resources`."""
+    try:
+        known = client.scheduler_info(n_workers=-1)["workers"]
+    except (OSError, TimeoutError, RuntimeError) as error:
+        raise ClusterError(
+            f"The connection to the Dask scheduler was lost ({error}). Run again once it is back."
+        ) from None
+    return {
+        address: worker
+        for address, worker in known.items()
+        if worker["status"] == "running"
+        and all(worker["resources"].get(name, 0) >= amount for name, amount in (resources or {}).items())
+    }
+
+
+def facts() -> dict[str, Any]:
+    """What this process is, so far as results depend on it."""
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in _PACKAGES:
+        for wheel in (name, f"{name}-cpu"):
+            with suppress(importlib.metadata.PackageNotFoundError):
+                versions.setdefault(name, importlib.metadata.version(wheel))
+    return {"versions": versions, "tensorflow_threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0"))}
+
+
+def describe(client: Client) -> dict[str, Any]:
+    """What the cluster is, for a run's provenance; no host names, addresses or paths.
+
+    Returns:
+        workers, gpus, threads (of all workers) and memory_bytes (of all workers) as integers; tensorflow_threads, the
+        different numbers of intra-op threads to a worker (0: TensorFlow's own choice); versions, one text to a package.
+    """
+    workers = running_workers(client).values()
+    found = client.run(facts, on_error="ignore").values()
+    return {
+        "workers": len(workers),
+        "gpus": int(sum(worker["resources"].get("GPU", 0) for worker in workers)),
+        "threads": sum(worker["nthreads"] for worker in workers),
+        "memory_bytes": sum(worker["memory_limit"] or 0 for worker in workers),
+        "tensorflow_threads": sorted({fact["tensorflow_threads"] for fact in found}),
+        "versions": facts()["versions"],
+    }
