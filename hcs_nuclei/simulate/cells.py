@@ -37,7 +37,7 @@ class Phenotype:
     dying: float = 0.02
     positive: float = 0.06
     g2: float = 0.22
-    sociable: float = 0.3
+    sociable: float = 0.24
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,22 @@ def grow_cells(
 
 
 def outline(
-    rng: np.random.Generator, area: float, elongation: float, roughness: float, dent: float = 0.0
+    rng: np.random.Generator,
+    area: float,
+    elongation: float,
+    roughness: float,
+    dent: float = 0.0,
+    squareness: float = 2.0,
 ) -> npt.NDArray[np.float64]:
     """Radii in pixels, float64 ``[ANGLES]``, of a smooth closed outline of `area` px² at a random orientation.
 
     `elongation` is the ratio of the ellipse's axes; `roughness` the relative size of its irregularities; `dent` the
-    depth of one notch relative to the radius (negative: a bulge), which makes kidneys and blebs.
+    depth of one notch relative to the radius (negative: a bulge), which makes kidneys and blebs. `squareness` is the
+    exponent of a superellipse: 2 an ellipse, larger a bar with blunt ends.
     """
     tilted = _THETA - rng.uniform(0, 2 * np.pi)
-    radii = 1 / np.sqrt(np.cos(tilted) ** 2 / elongation + np.sin(tilted) ** 2 * elongation)
+    along, across = np.abs(np.cos(tilted)) / elongation**0.5, np.abs(np.sin(tilted)) * elongation**0.5
+    radii = (along**squareness + across**squareness) ** (-1 / squareness)
     for order in range(2, 7):
         radii *= 1 + roughness * rng.normal() * (2 / order) * np.cos(order * _THETA + rng.uniform(0, 2 * np.pi))
     radii *= 1 - dent * np.exp(5 * (np.cos(_THETA - rng.uniform(0, 2 * np.pi)) - 1))
@@ -112,14 +119,14 @@ def _cell(rng: np.random.Generator, kind: Kind, diameter_px: float, phenotype: P
     if kind == "interphase":
         dna = _interphase_dna(rng, phenotype.g2)
         area = nominal * (dna / 2) ** 0.6 * rng.lognormal(-0.08, 0.24)
-        dent = rng.uniform(0.12, 0.34) if rng.random() < 0.22 else 0.0
-        radii = outline(rng, area, min(1.1 + rng.lognormal(-1.05, 0.65), 3.2), rng.uniform(0.015, 0.045), dent)
+        dent = rng.uniform(0.12, 0.38) if rng.random() < 0.3 else 0.0
+        radii = outline(rng, area, min(1.1 + rng.lognormal(-1.05, 0.65), 3.2), rng.uniform(0.02, 0.06), dent)
     elif kind == "mitotic":
         dna = 2.0 if daughter else 4.0
         area = nominal * (0.3 if daughter else 0.5) * rng.lognormal(0, 0.12)
         prometaphase = not daughter and rng.random() < 0.4
         elongation = rng.uniform(1.1, 1.5) if prometaphase else rng.uniform(2.0, 3.0)
-        radii = outline(rng, area, elongation, 0.07 if prometaphase else 0.03)
+        radii = outline(rng, area, elongation, 0.08, squareness=2.0 if prometaphase else 2.7)
     else:
         dna = rng.uniform(1.0, 3.0)
         area = nominal * rng.uniform(0.16, 0.42)
@@ -127,7 +134,11 @@ def _cell(rng: np.random.Generator, kind: Kind, diameter_px: float, phenotype: P
     # A condensed nucleus is thicker than wide-field optics resolve: less than inversely proportional to its area.
     signal = _G1_SIGNAL * phenotype.brightness * (dna / 2) * (nominal / area) ** (1.0 if kind == "interphase" else 0.85)
     signal *= rng.lognormal(0, 0.09) * (rng.uniform(0.3, 0.6) if kind == "interphase" and rng.random() < 0.08 else 1)
-    softness = rng.lognormal(-0.55, 0.25) * (2.2 if kind == "interphase" and rng.random() < 0.06 else 1)
+    softness = (
+        rng.lognormal(-0.7, 0.25)
+        * (diameter_px / 22) ** 0.5
+        * (2.2 if kind == "interphase" and rng.random() < 0.06 else 1)
+    )
     positive = bool(rng.random() < phenotype.positive)
     return Cell(0.0, 0.0, radii, kind, float(dna), float(signal), float(softness), positive)
 
@@ -169,7 +180,7 @@ class _Ground:
         for attempt in range(_TRIES):
             if touching and attempt < _TRIES // 2:
                 y, x = self._beside(radii)
-                gap = 0.87
+                gap = 0.9
             else:
                 y, x = self._anywhere(radii)
                 gap = 1.12
@@ -200,7 +211,7 @@ class _Ground:
         neighbour = int(self._rng.integers(len(self._radii)))
         direction = self._rng.uniform(0, 2 * np.pi)
         reach = _radius(self._radii[neighbour], direction) + _radius(radii, direction + np.pi)
-        distance = self._rng.uniform(0.88, 1.06) * reach
+        distance = self._rng.uniform(0.9, 1.06) * reach
         y, x = self._centres[neighbour]
         return float(y + distance * np.sin(direction)), float(x + distance * np.cos(direction))
 

@@ -184,7 +184,7 @@ def _stain(rng: np.random.Generator, cell: Cell, window: _Window, textures: _Tex
         body += rim * lit * np.exp(-(((rho - np.float32(0.84)) / np.float32(0.11)) ** 2))
         for _ in range(rng.integers(0, 4)):
             body *= _nucleolus(rng, cell, window)
-    contrast = np.float32(rng.uniform(0.03, 0.08) if condensed else rng.uniform(0.08, 0.19))
+    contrast = np.float32(rng.uniform(0.03, 0.08) if condensed else rng.uniform(0.1, 0.22))
     body = np.maximum(body, 0.05) * (1 + contrast * textures.piece(*rho.shape))
     depth = np.clip((1 - rho) * window.radius / np.float32(cell.softness_px), -12, 12)
     body = body / (1 + np.exp(-depth))

@@ -1,0 +1,477 @@
+"""Simulated fields and plates: true truth, the vendors' own structure, the same plate from the same seed."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from scipy import ndimage
+
+from hcs_nuclei.errors import OutputError, SettingsError
+from hcs_nuclei.plate import PLATE_FORMATS
+from hcs_nuclei.simulate import PLATE_LAYOUTS, Phenotype, SimulatedPlate, simulate_field, simulate_plate
+from hcs_nuclei.simulate.design import design_wells, plate_region
+from hcs_nuclei.simulate.optics import CAMERA_MAX, Shading, enlarge
+from hcs_nuclei.sources import open_plate
+
+EVERY_FORMAT = sorted(PLATE_LAYOUTS)
+#: How each format numbers its first field.
+FIRST_FIELD = {"imagexpress": 1, "operetta": 1, "cellvoyager": 1, "cellomics": 0}
+#: Where the number of a field and of a channel stand in the image files' names, and how a well is named in them.
+IMAGE_NAMES = {
+    "imagexpress": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)\.TIF",
+    "operetta": r"r(?P<row>\d\d)c(?P<column>\d\d)f(?P<field>\d\d)p01-ch(?P<channel>\d)sk1fk1fl1\.tiff",
+    "cellvoyager": r"SIM-0001_(?P<well>[A-Z]\d\d)_T0001F(?P<field>\d{3})L01A\d\dZ01C(?P<channel>\d\d)\.tif",
+    "cellomics": r"SIM-0001_(?P<well>[A-Z]\d\d)f(?P<field>\d\d)d(?P<channel>\d)\.tif",
+}
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SimulatedPlate]:
+    """The same small plate (6 wells, 2 fields) in every format."""
+    out = tmp_path_factory.mktemp("plates")
+    return {name: simulate_plate(out / name, format=name, wells=6, fields=2, size=128, seed=7) for name in EVERY_FORMAT}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _pixels(plate: SimulatedPlate, vendor: str) -> dict[tuple[str, int, int], npt.NDArray[np.uint16]]:
+    """Every image by well name, field and channel, both counted from 0 whatever the vendor does."""
+    images = {}
+    for path in plate.directory.rglob("*"):
+        match = re.fullmatch(IMAGE_NAMES[vendor], path.name)
+        if match is None:
+            continue
+        names = match.groupdict()
+        well = names.get("well") or f"{chr(ord('A') + int(names['row']) - 1)}{int(names['column']):02d}"
+        first = FIRST_FIELD[vendor]
+        images[well, int(names["field"]) - first, int(names["channel"]) - first] = tifffile.imread(path)
+    return images
+
+
+# --- one field ---------------------------------------------------------------------------------------------------
+
+
+def test_same_generator_state_gives_the_same_field_and_another_does_not() -> None:
+    first, again, other = (simulate_field(np.random.default_rng(seed), size=128, nuclei=9) for seed in (3, 3, 4))
+    for channel in ("DAPI", "FITC"):
+        np.testing.assert_array_equal(first.images[channel], again.images[channel])
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert first.nuclei == again.nuclei
+    assert not np.array_equal(first.images["DAPI"], other.images["DAPI"])
+
+
+def test_nuclear_channel_does_not_depend_on_further_channels() -> None:
+    alone = simulate_field(np.random.default_rng(1), size=128, nuclei=9, channels=("DAPI",))
+    both = simulate_field(np.random.default_rng(1), size=128, nuclei=9)
+    np.testing.assert_array_equal(alone.images["DAPI"], both.images["DAPI"])
+
+
+@pytest.mark.parametrize("size", [(97, 211), (128, 128), (515, 64)], ids=str)
+def test_field_has_the_shape_depth_and_number_that_were_asked_for(size: tuple[int, int]) -> None:
+    field = simulate_field(np.random.default_rng(0), size=size, nuclei=10, diameter_px=14)
+    assert {name: (i.shape, i.dtype) for name, i in field.images.items()} == {
+        "DAPI": (size, np.uint16),
+        "FITC": (size, np.uint16),
+    }
+    assert max(int(image.max()) for image in field.images.values()) <= CAMERA_MAX
+    assert field.labels.shape == size
+    assert field.labels.dtype == np.uint32
+    assert len(field.nuclei) == 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_truth_table_is_that_of_the_label_image(seed: int) -> None:
+    field = simulate_field(np.random.default_rng(seed), size=(300, 260), nuclei=60)
+    numbers = [n.label for n in field.nuclei]
+    assert numbers == list(range(1, len(numbers) + 1)) == np.unique(field.labels)[1:].tolist()
+    index = np.array(numbers)
+    np.testing.assert_array_equal(
+        [n.area for n in field.nuclei], ndimage.sum_labels(field.labels > 0, field.labels, index)
+    )
+    centres = ndimage.center_of_mass(field.labels > 0, field.labels, index)
+    np.testing.assert_allclose([(n.y, n.x) for n in field.nuclei], centres, atol=1e-9)
+
+
+def test_a_field_without_nuclei_is_background_and_dust_only() -> None:
+    field = simulate_field(np.random.default_rng(0), size=128, nuclei=0, debris_per_megapixel=0)
+    assert field.nuclei == ()
+    assert not field.labels.any()
+    for image in field.images.values():
+        assert 120 < image.mean() < 200
+        assert 0 < image.std() < 15
+
+
+def test_nuclei_that_find_no_room_are_left_out() -> None:
+    field = simulate_field(np.random.default_rng(0), size=64, nuclei=500)
+    assert 3 < len(field.nuclei) < 60
+
+
+def test_outline_of_the_truth_lies_at_half_of_a_nucleus_height() -> None:
+    lonely = Phenotype(sociable=0, mitotic=0, dying=0)
+    field = simulate_field(
+        np.random.default_rng(5), size=512, nuclei=50, channels=("DAPI",), phenotype=lonely, shading={"DAPI": Shading()}
+    )
+    image = ndimage.gaussian_filter(field.images["DAPI"].astype(float), 0.7)
+    background = np.median(image[field.labels == 0])
+    overlaps = []
+    for label, box in enumerate(ndimage.find_objects(field.labels), start=1):
+        wide = tuple(slice(max(s.start - 3, 0), s.stop + 3) for s in box)
+        alone = np.isin(field.labels[wide], (0, label))
+        truth = field.labels[wide] == label
+        bright = alone & (image[wide] - background > 0.5 * (np.median(image[wide][truth]) - background))
+        overlaps.append(np.sum(bright & truth) / np.sum(bright | truth))
+    assert np.median(overlaps) > 0.93
+    assert np.min(overlaps) > 0.75
+
+
+def test_field_holds_what_is_hard_for_a_segmentation() -> None:
+    field = simulate_field(np.random.default_rng(2), size=700, nuclei=170)
+    truth = field.labels > 0
+    assert ndimage.label(truth)[1] < 0.85 * len(field.nuclei), "touching nuclei"
+    rim = np.concatenate([field.labels[0], field.labels[-1], field.labels[:, 0], field.labels[:, -1]])
+    assert len(np.unique(rim[rim > 0])) >= 4, "nuclei that the edge cuts"
+    means = np.array(ndimage.mean(field.images["DAPI"], field.labels, np.arange(1, len(field.nuclei) + 1))) - 160.0
+    assert np.percentile(means, 98) > 5 * np.percentile(means, 2), "dim nuclei beside bright ones"
+    assert {n.kind for n in field.nuclei} == {"interphase", "mitotic", "dying"}
+
+
+def test_mitotic_and_dying_nuclei_are_smaller_and_brighter() -> None:
+    phenotype = Phenotype(mitotic=0.3, dying=0.3, sociable=0.0)
+    field = simulate_field(np.random.default_rng(0), size=800, nuclei=150, phenotype=phenotype)
+    brightness = np.array(ndimage.mean(field.images["DAPI"], field.labels, np.arange(1, len(field.nuclei) + 1)))
+    area = np.array([n.area for n in field.nuclei])
+    kind = np.array([n.kind for n in field.nuclei])
+    for condensed in ("mitotic", "dying"):
+        assert np.median(area[kind == condensed]) < 0.7 * np.median(area[kind == "interphase"])
+        assert np.median(brightness[kind == condensed]) > 1.5 * np.median(brightness[kind == "interphase"])
+
+
+def test_integrated_stain_follows_dna_content() -> None:
+    phenotype = Phenotype(mitotic=0, dying=0, sociable=0, g2=0.4)
+    flat = {"DAPI": Shading()}
+    field = simulate_field(
+        np.random.default_rng(0), size=900, nuclei=150, channels=("DAPI",), phenotype=phenotype, shading=flat
+    )
+    image = field.images["DAPI"].astype(float)
+    light = np.array(ndimage.sum(image - np.median(image), field.labels, np.arange(1, len(field.nuclei) + 1)))
+    inside = np.array([30 < n.y < 870 and 30 < n.x < 870 for n in field.nuclei])
+    dna = np.array([n.dna_content for n in field.nuclei])
+    ratio = np.median(light[inside & (dna == 4)]) / np.median(light[inside & (dna == 2)])
+    assert ratio == pytest.approx(2, rel=0.12)
+
+
+def test_marker_is_in_the_nucleus_of_positive_cells_only() -> None:
+    phenotype = Phenotype(mitotic=0, dying=0, sociable=0, positive=0.5)
+    field = simulate_field(np.random.default_rng(0), size=900, nuclei=120, phenotype=phenotype)
+    marker = field.images["FITC"].astype(float)
+    spread = ndimage.grey_dilation(field.labels, size=(9, 9))
+    numbers = np.arange(1, len(field.nuclei) + 1)
+    inside = np.array(ndimage.mean(marker, field.labels, numbers))
+    around = np.array(ndimage.mean(marker, np.where(field.labels == 0, spread, 0), numbers))
+    positive = np.array([n.positive for n in field.nuclei])
+    assert 0.3 < positive.mean() < 0.7
+    assert np.mean((inside > around) == positive) > 0.97
+
+
+def test_illumination_falls_off_as_the_shading_says() -> None:
+    shading = Shading((1.0, 0.1, 0.0, -0.8, 0.0, -0.4))
+    field = simulate_field(
+        np.random.default_rng(0),
+        size=256,
+        nuclei=0,
+        channels=("DAPI",),
+        shading={"DAPI": shading},
+        debris_per_megapixel=0,
+    )
+    background = field.images["DAPI"].astype(float) - 100
+    expected = shading.over((256, 256))
+    blocks = (background / expected).reshape(8, 32, 8, 32).mean(axis=(1, 3))
+    assert blocks.std() / blocks.mean() < 0.02
+    assert background[:, :32].mean() < 0.9 * background[:, 112:144].mean()
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarge_agrees_with_scipy(factor: int) -> None:
+    coarse = np.random.default_rng(0).random((9, 13)).astype(np.float32)
+    shape = (9 * factor - 1, 13 * factor)
+    grid = np.meshgrid(*((np.arange(edge) - (factor - 1) / 2) / factor for edge in shape), indexing="ij")
+    expected = ndimage.map_coordinates(coarse, grid, order=1, mode="nearest")
+    np.testing.assert_allclose(enlarge(coarse, shape, factor), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 8}, {"nuclei": -1}, {"diameter_px": 1.0}, {"channels": ()}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_field_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    settings: dict[str, object] = {"size": 64, "nuclei": 1} | wrong
+    with pytest.raises(SettingsError, match="cannot simulate a field"):
+        simulate_field(np.random.default_rng(0), **settings)  # type: ignore[arg-type]
+
+
+# --- the design of a plate ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wells", "region"),
+    [
+        (1, (96, 2, 2, 1, 1)),
+        (2, (96, 2, 2, 1, 2)),
+        (6, (96, 2, 2, 2, 3)),
+        (24, (96, 2, 2, 4, 6)),
+        (60, (96, 2, 2, 6, 10)),
+        (96, (96, 1, 1, 8, 12)),
+        (384, (384, 1, 1, 16, 24)),
+        (1536, (1536, 1, 1, 32, 48)),
+    ],
+)
+def test_wells_lie_in_the_smallest_sensible_region(wells: int, region: tuple[int, int, int, int, int]) -> None:
+    assert plate_region(wells) == region
+
+
+def test_every_number_of_wells_up_to_a_full_plate_has_a_design() -> None:
+    for wells in (*range(1, 110), 384, 1000, 1536):
+        design = design_wells(wells)
+        rows, columns = PLATE_FORMATS[plate_region(wells)[0]]
+        places = [(w.row, w.column) for w in design]
+        assert len(set(places)) == wells
+        assert places == sorted(places)
+        assert max(w.row for w in design) <= rows
+        assert max(w.column for w in design) <= columns
+        treatments = Counter((w.compound, w.concentration_um, w.replicate) for w in design)
+        assert set(treatments.values()) == {1}, f"{wells} wells: a replicate twice"
+        assert sum(w.density == 0 for w in design) == (wells >= 24)
+
+
+@pytest.mark.parametrize("wells", [0, -3, 1537])
+def test_no_plate_has_so_many_wells(wells: int) -> None:
+    with pytest.raises(SettingsError, match="expected 1 to 1536"):
+        design_wells(wells)
+
+
+def test_higher_doses_leave_fewer_cells_and_more_of_them_positive() -> None:
+    design = [w for w in design_wells(96) if w.density > 0]
+    for compound in ("compound-A", "compound-B"):
+        series = sorted((w.concentration_um, w.density, w.phenotype.positive) for w in design if w.compound == compound)
+        doses, densities, positives = zip(*series, strict=True)
+        assert len(set(doses)) == 10
+        assert list(densities) == sorted(densities, reverse=True)
+        assert list(positives) == sorted(positives)
+        assert densities[0] > 0.95
+        assert densities[-1] < 0.3
+
+
+# --- a plate on disk ---------------------------------------------------------------------------------------------
+
+
+def test_same_pixels_in_every_format(plates: dict[str, SimulatedPlate]) -> None:
+    reference = _pixels(plates["imagexpress"], "imagexpress")
+    assert len(reference) == 6 * 2 * 2
+    for vendor in EVERY_FORMAT:
+        images = _pixels(plates[vendor], vendor)
+        assert images.keys() == reference.keys()
+        for key, image in images.items():
+            assert image.dtype == np.uint16
+            np.testing.assert_array_equal(image, reference[key], err_msg=f"{vendor} {key}")
+
+
+def test_same_truth_in_every_format_but_for_field_numbers(plates: dict[str, SimulatedPlate]) -> None:
+    reference = plates["imagexpress"].truth
+    for vendor in EVERY_FORMAT:
+        truth = plates[vendor].truth
+        for table in ("wells.csv", "layout.csv"):
+            assert (truth / table).read_bytes() == (reference / table).read_bytes()
+        shift = 1 - FIRST_FIELD[vendor]
+        rows = [row | {"field": str(int(row["field"]) + shift)} for row in _rows(truth / "nuclei.csv")]
+        assert rows == _rows(reference / "nuclei.csv")
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_another_plate(tmp_path: Path) -> None:
+    first, again, other = (
+        simulate_plate(tmp_path / name, wells=2, size=160, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    for one, two in ((first.directory, again.directory), (first.truth, again.truth)):
+        files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+        assert files == sorted(p.relative_to(two) for p in two.rglob("*") if p.is_file())
+        for file in files:
+            assert (one / file).read_bytes() == (two / file).read_bytes(), file
+    assert (first.truth / "nuclei.csv").read_bytes() != (other.truth / "nuclei.csv").read_bytes()
+
+
+@pytest.mark.parametrize("vendor", EVERY_FORMAT)
+def test_labels_and_tables_of_the_truth_agree(plates: dict[str, SimulatedPlate], vendor: str) -> None:
+    truth = plates[vendor].truth
+    nuclei = _rows(truth / "nuclei.csv")
+    assert set(nuclei[0]) == {"well", "field", "label", "y", "x", "area", "class", "dna_content", "positive"}
+    label_files = sorted((truth / "labels").iterdir())
+    assert len(label_files) == 12
+    for path in label_files:
+        well, field = path.stem.split("_f")
+        labels = tifffile.imread(path)
+        here = [n for n in nuclei if (n["well"], n["field"]) == (well, field)]
+        assert [int(n["label"]) for n in here] == list(range(1, int(labels.max()) + 1))
+        assert [int(n["area"]) for n in here] == np.bincount(labels.ravel())[1:].tolist()
+    counts = Counter(n["well"] for n in nuclei)
+    assert {w["well"]: int(w["nuclei_count"]) for w in _rows(truth / "wells.csv")} == counts
+    layout = _rows(plates[vendor].layout)
+    assert [row["well_position"] for row in layout] == ["B02", "B03", "B04", "C02", "C03", "C04"]
+    assert [row["control_type"] for row in layout] == ["negcon", "trt", "poscon"] * 2
+
+
+@pytest.mark.parametrize("vendor", EVERY_FORMAT)
+def test_open_plate_finds_everything(plates: dict[str, SimulatedPlate], vendor: str) -> None:
+    plate = open_plate(plates[vendor].directory)
+    assert plate.vendor == vendor
+    assert plate.name == "SIM-0001"
+    assert [well.name for well in plate] == ["B02", "B03", "B04", "C02", "C03", "C04"]
+    first = FIRST_FIELD[vendor]
+    assert {tuple(field.number for field in well.fields) for well in plate} == {(first, first + 1)}
+    assert list(plate.missing_planes()) == []
+    assert plate.warnings == ()
+    silent = vendor == "cellomics"
+    assert [c.name for c in plate.channels] == (["d0", "d1"] if silent else ["DAPI", "FITC"])
+    assert plate.pixel_size_um == (None if silent else pytest.approx(0.65))
+    assert silent or plate.wells_in_format == 96
+    assert plate.expected_from == ("regularity" if silent else "metadata")
+
+
+@pytest.mark.parametrize("vendor", EVERY_FORMAT)
+def test_one_field_and_one_channel_make_a_plate_too(tmp_path: Path, vendor: str) -> None:
+    simulated = simulate_plate(tmp_path, format=vendor, wells=1, size=64, channels=("Hoechst 33342",))
+    plate = open_plate(simulated.directory)
+    assert [(w.name, [f.number for f in w.fields]) for w in plate] == [("B02", [FIRST_FIELD[vendor]])]
+    assert list(plate.missing_planes()) == []
+    assert len(plate.channels) == 1
+
+
+@pytest.mark.parametrize("vendor", ["operetta", "cellvoyager"])
+def test_stage_positions_run_from_left_to_right_and_from_top_to_bottom(tmp_path: Path, vendor: str) -> None:
+    simulated = simulate_plate(tmp_path, format=vendor, wells=1, fields=4, size=100)
+    positions = [field.position_um for field in open_plate(simulated.directory).wells[0].fields]
+    assert positions == [
+        pytest.approx(p, abs=0.06) for p in [(-32.5, -32.5), (32.5, -32.5), (-32.5, 32.5), (32.5, 32.5)]
+    ]
+
+
+def test_five_sites_fill_a_grid_row_by_row(tmp_path: Path) -> None:
+    simulated = simulate_plate(tmp_path, wells=1, fields=5, size=64)
+    htd = next(simulated.directory.glob("*.HTD")).read_text("latin-1")
+    assert '"XSites", 3\n"YSites", 2\n"SiteSelection1", TRUE, TRUE, TRUE\n"SiteSelection2", TRUE, TRUE, FALSE\n' in htd
+    plate = open_plate(simulated.directory)
+    assert [field.number for field in plate.wells[0].fields] == [1, 2, 3, 4, 5]
+    assert list(plate.missing_planes()) == []
+
+
+def test_one_treated_well_of_24_is_empty(tmp_path: Path) -> None:
+    simulated = simulate_plate(tmp_path, wells=24, size=64)
+    rows = _rows(simulated.truth / "wells.csv")
+    assert [(r["well"], r["control_type"]) for r in rows if r["well"] == "E03"] == [("E03", "trt")]
+    assert next(r["nuclei_count"] for r in rows if r["well"] == "E03") == "0"
+    assert not tifffile.imread(simulated.truth / "labels" / "E03_f1.tif").any()
+
+
+def test_progress_is_told_and_nothing_but_plate_and_truth_stays(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    simulated = simulate_plate(tmp_path, wells=2, fields=2, size=64, progress=lambda *now: told.append(now))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert set(tmp_path.iterdir()) == {simulated.directory, simulated.truth}
+    assert not any("truth" in p.name or p.suffix == ".csv" for p in simulated.directory.rglob("*"))
+
+
+def test_an_interruption_leaves_nothing_and_the_next_call_succeeds(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_plate(tmp_path, wells=2, size=64, progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".SIM-0001.simulating" / "plate" / "SIM-0001_Plate_1001").mkdir(parents=True)
+    simulated = simulate_plate(tmp_path, wells=2, size=64)
+    assert set(tmp_path.iterdir()) == {simulated.directory, simulated.truth}
+
+
+def test_a_plate_that_is_there_already_is_refused_and_stays(tmp_path: Path) -> None:
+    simulated = simulate_plate(tmp_path, wells=1, size=64)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    with pytest.raises(OutputError, match=r"there already.*another --out"):
+        simulate_plate(tmp_path, wells=1, size=64)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+    assert simulated.directory.is_dir()
+
+
+def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(OutputError, match="cannot write the simulated plate SIM-0001"):
+        simulate_plate(tmp_path / "file", wells=1, size=64)
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        simulate_plate(
+            tmp_path, format="polaroid", fields=0, size=10, seed=-1, channels=("DAPI", "DAPI"), name="../escape"
+        )
+    for word in ("polaroid", "imagexpress", "0 fields", "10 px", "seed -1", "DAPI, DAPI", "../escape"):
+        assert word in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- compared with what the vendors write ------------------------------------------------------------------------
+
+
+def test_metaxpress_metadata_use_no_key_that_a_real_export_lacks(
+    plates: dict[str, SimulatedPlate], shared_data: Path
+) -> None:
+    real = shared_data / "plates" / "imagexpress-exported" / "9987_Plate_3434"
+
+    def htd_keys(root: Path) -> list[str]:
+        return re.findall(r'^"(\w+)"', next(root.glob("*.HTD")).read_text("latin-1"), flags=re.MULTILINE)
+
+    def properties(path: Path) -> set[tuple[str, str | None, str | None]]:
+        with tifffile.TiffFile(path) as tiff:
+            root = ElementTree.fromstring(tiff.pages[0].description)  # type: ignore[union-attr]
+        return {(e.tag, e.get("id"), e.get("type")) for e in root.iter()}
+
+    simulated = plates["imagexpress"].directory
+    assert set(htd_keys(simulated)) <= set(htd_keys(real))
+    ours = properties(simulated / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF")
+    assert len(ours) > 30
+    assert ours <= properties(real / "TimePoint_1" / "ZStep_0" / "9987_B02_s1_w1.TIF")
+
+
+def test_harmony_index_has_the_elements_of_a_real_one(plates: dict[str, SimulatedPlate], shared_data: Path) -> None:
+    def elements(root: Path) -> list[tuple[str, list[tuple[str, str | None]]]]:
+        tree = ElementTree.parse(root / "Images" / "Index.idx.xml").getroot()
+        return [
+            (e.tag, [(c.tag, c.get("Unit")) for c in e]) for e in tree.iter() if e.tag.endswith("}Image") and len(e)
+        ]
+
+    real, ours = (
+        elements(root)[0]
+        for root in (shared_data / "plates" / "operetta" / "operetta_plate", plates["operetta"].directory)
+    )
+    assert ours[0] == real[0], "the same namespace, so the same version"
+    # The camera's mounting means nothing for a simulated one.
+    assert ours[1] == [child for child in real[1] if not child[0].endswith("OrientationMatrix")]
+
+
+@pytest.mark.parametrize("name", ["MeasurementData.mlf", "MeasurementDetail.mrf"])
+def test_cellvoyager_records_have_the_attributes_of_real_ones(
+    plates: dict[str, SimulatedPlate], shared_data: Path, name: str
+) -> None:
+    def attributes(root: Path) -> dict[str, list[str]]:
+        return {e.tag: list(e.attrib) for e in ElementTree.parse(next(root.rglob(name))).getroot().iter()}
+
+    assert attributes(plates["cellvoyager"].directory) == attributes(shared_data / "plates" / "cellvoyager")
