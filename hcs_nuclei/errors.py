@@ -12,7 +12,8 @@
     │   ├── ModelError                (ValueError)   a model is missing or does not match its card
     │   ├── ClusterError              (RuntimeError) no worker fits, or the cluster cannot be reached
     │   └── DatasetError              (ValueError)   annotations cannot be used as they are
-    └── PlaneError                (OSError)      one plane is missing, unreadable or truncated
+    ├── PlaneError                (OSError)      one plane is missing, unreadable or truncated
+    └── RunFailedError            (RuntimeError) a run could not go on; what is finished is kept (exit status 1)
 """
 
 from __future__ import annotations
@@ -60,3 +61,7 @@ class DatasetError(UserError, ValueError):
 
 class PlaneError(HcsNucleiError, OSError):
     """One plane cannot be read; costs its field, never its well or plate."""
+
+
+class RunFailedError(HcsNucleiError, RuntimeError):
+    """A run could not go on (a full disk, a lost cluster); what is finished is kept and the run can be started again."""

@@ -42,7 +42,9 @@ class ModelCard(BaseModel):
     architecture: str
     weights: Weights
     training_diameter_px: float = Field(gt=0, description="Median nucleus diameter that the network saw most, px.")
-    instances: InstanceSettings = Field(description="Thresholds from network output to label image, tuned on validation.")
+    instances: InstanceSettings = Field(
+        description="Thresholds from network output to label image, tuned on validation."
+    )
     flops_per_pixel: float = Field(gt=0)
     parameters: int = Field(gt=0)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -75,7 +77,9 @@ def read_card(directory: Path) -> ModelCard:
         raise ModelError(f"The model card {path} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise ModelError(f"The model card {path} is not valid: {faults}. Take the model again from its source.") from None
+        raise ModelError(
+            f"The model card {path} is not valid: {faults}. Take the model again from its source."
+        ) from None
     weights = directory / card.weights.file
     if not weights.is_file():
         raise ModelError(f"The model in {directory} has no weights: {card.weights.file} is not there.")

@@ -67,7 +67,7 @@ def _keep(
     kept = (area >= minimum_area) & (confidence >= minimum_confidence)
     kept[0] = False
     first = np.full(area.size, flat.size, np.int64)
-    np.minimum.at(first, numbers, inside)
+    first[numbers[::-1]] = inside[::-1]  # of repeated indices the last assignment holds: each label's first pixel
     order = np.argsort(np.where(kept, first, flat.size), kind="stable")[: int(kept.sum())]
     new = np.zeros(area.size, np.uint32)
     new[order] = np.arange(1, order.size + 1, dtype=np.uint32)

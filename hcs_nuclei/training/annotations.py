@@ -41,16 +41,16 @@ class AnnotatedImage:
     modality: str
 
 
-def read_annotations(
-    dataset: Path, *, split: str | None = None, modality: str | None = None
-) -> list[AnnotatedImage]:
+def read_annotations(dataset: Path, *, split: str | None = None, modality: str | None = None) -> list[AnnotatedImage]:
     """Every annotated image of `dataset` in order of name, of one split or modality where asked.
 
     Raises:
         DatasetError: no such data set, or some of its images cannot be used; all faults at once.
     """
     if not dataset.exists():
-        raise DatasetError(f"{dataset} does not exist; expected a DSB2018 folder or zip, or a folder with images/ and labels/.")
+        raise DatasetError(
+            f"{dataset} does not exist; expected a DSB2018 folder or zip, or a folder with images/ and labels/."
+        )
     reader = _ImagesAndLabels(dataset) if (dataset / "images").is_dir() and (dataset / "labels").is_dir() else None
     source = reader or _DataScienceBowl(dataset)
     pairs: list[AnnotatedImage] = []

@@ -1,0 +1,120 @@
+"""What a run was made from and with, and how it ended: ``run.json``, with a JSON schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hcs_nuclei.columns import SCHEMA_VERSION
+from hcs_nuclei.errors import RunConflictError
+from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.settings import Settings
+
+RUN_FILE = "run.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Source(_Part):
+    """Where the images came from."""
+
+    directory: str
+    vendor: str
+    reason: str
+    expected_from: Literal["metadata", "regularity"]
+    metadata_files: tuple[str, ...]
+    wells_in_format: int
+    wells: int
+    fields: int
+    timepoints: int
+    pixel_size_um: float | None
+
+
+class ChannelRecord(_Part):
+    """One channel: the vendor's token, its name, and how its columns end."""
+
+    token: str
+    name: str
+    column: str
+    nuclear: bool
+
+
+class ModelRecord(_Part):
+    """The model that segmented, by content."""
+
+    name: str
+    identifier: str
+    sha256: str
+    architecture: str
+
+
+class Calibration(_Part):
+    """What was found once for the whole plate, on a fixed sample of its fields, before any well was processed."""
+
+    diameter_px: float | None = Field(description="median nucleus diameter; None where the sample shows no nucleus")
+    diameter_from: Literal["settings", "estimate", "none"]
+    saturation: int | None = Field(description="the camera's limit in counts; None where nothing piles up")
+    sample: tuple[str, ...] = Field(default=(), description="the sampled fields, as B03/1")
+
+
+class Outcome(_Part):
+    """How the run ended; counts agree with the tables."""
+
+    wells_by_status: dict[str, int]
+    fields_by_status: dict[str, int]
+    nuclei: int
+    faults: tuple[str, ...] = Field(description="one line for each field that is not ok")
+
+
+class RunRecord(_Part):
+    """The content of ``run.json``."""
+
+    schema_version: str = SCHEMA_VERSION
+    algorithm_version: int
+    hcs_nuclei_version: str
+    versions: dict[str, str]
+    plate: str
+    acquisition: str
+    source: Source
+    channels: tuple[ChannelRecord, ...]
+    settings: Settings
+    settings_fingerprint: str
+    model: ModelRecord
+    calibration: Calibration
+    warnings: tuple[str, ...]
+    started: str = Field(description="UTC, ISO 8601")
+    finished: str | None = Field(default=None, description="UTC, ISO 8601; None while wells are outstanding")
+    outcome: Outcome | None = None
+
+
+def write_record(run_dir: Path, record: RunRecord) -> None:
+    """Write ``run.json`` atomically; a file with the same content is not touched."""
+    text = json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    replace_file(run_dir / RUN_FILE, text.encode())
+
+
+def read_record(run_dir: Path) -> RunRecord | None:
+    """The record of a run; None where there is none.
+
+    Raises:
+        RunConflictError: the file is there and is no record that this version can read.
+    """
+    try:
+        return RunRecord.model_validate_json((run_dir / RUN_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise RunConflictError(
+            f"{run_dir / RUN_FILE} was not written by this version of hcs-nuclei, or is damaged. Choose another --out, "
+            "or process it again with --overwrite (the former tables are kept under .previous)."
+        ) from None
+
+
+def run_schema() -> dict[str, Any]:
+    """JSON schema of ``run.json``."""
+    return RunRecord.model_json_schema()

@@ -1,0 +1,91 @@
+"""A fixed sample of a plate's fields in, what the whole plate shares out: nucleus diameter, the camera's limit.
+
+The sample depends on the plate alone, so segmentation never depends on the treatment of the well that it is in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcs_nuclei.errors import PlaneError
+from hcs_nuclei.measurement import saturation_level
+from hcs_nuclei.models.loading import load_segmenter
+from hcs_nuclei.outputs.provenance import Calibration
+from hcs_nuclei.pipeline.plan import Context
+from hcs_nuclei.plate import Field, Plate
+from hcs_nuclei.segmentation.predict import TILE_PX, Segmenter, median_diameter
+from hcs_nuclei.sources import read_image
+
+SAMPLE_FIELDS = 8
+_SEED = 20180116  # of the sample alone; any number, but the same for ever
+
+Sample = tuple[tuple[str, Field], ...]
+
+
+def sample_fields(plate: Plate, channel: str, z: Any) -> Sample:
+    """At most :data:`SAMPLE_FIELDS` fields with an image of `channel`, drawn evenly and always the same for a plate."""
+    candidates = [
+        (well.name, site)
+        for well in plate.wells
+        for site in well.fields
+        if (planes := site.planes_of(channel, 0, z)) and all(p.path for p in planes)
+    ]
+    if len(candidates) > SAMPLE_FIELDS:
+        chosen = np.random.default_rng(_SEED).choice(len(candidates), SAMPLE_FIELDS, replace=False)
+        candidates = [candidates[i] for i in sorted(chosen)]
+    return tuple(candidates)
+
+
+def calibrate_plate(context: Context, sample: Sample) -> Calibration:
+    """Measure the sample; runs on a worker, since the estimate of the diameter needs the network.
+
+    Fields that cannot be read are left out: they are reported when their well is processed.
+    """
+    settings = context.settings
+    images: list[npt.NDArray[Any]] = []
+    names: list[str] = []
+    for well, site in sample:
+        try:
+            images.append(read_image(context.root, site.planes_of(context.nuclear.token, 0, settings.z)))
+        except PlaneError:
+            continue
+        names.append(f"{well}/{site.number}")
+    given = settings.segmentation.diameter_px
+    estimate = None
+    if given is None and any(image.min() != image.max() for image in images):
+        segmenter = load_segmenter(context.model_directory, context.model_sha256)
+        estimate = estimate_diameter(segmenter, images)
+    return Calibration(
+        diameter_px=given or estimate,
+        diameter_from="settings" if given else "estimate" if estimate else "none",
+        saturation=saturation_level(images),
+        sample=tuple(names),
+    )
+
+
+def estimate_diameter(segmenter: Segmenter, images: list[npt.NDArray[Any]]) -> float | None:
+    """Median nucleus diameter in px over the middle tile of each image, rounded to 0.1; None where there is none.
+
+    Each image counts by its number of nuclei, so that an empty or a dying well says little.
+    """
+    diameters: list[float] = []
+    counts: list[int] = []
+    for image in images:
+        labels = segmenter(_middle(image)).labels
+        diameter, count = median_diameter(labels)
+        if count:
+            diameters.append(diameter)
+            counts.append(count)
+    if not counts:
+        return None
+    order = np.argsort(diameters)
+    weight = np.cumsum(np.asarray(counts)[order])
+    return round(float(np.asarray(diameters)[order][int(np.searchsorted(weight, weight[-1] / 2))]), 1)
+
+
+def _middle(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    top, left = (max(0, (n - TILE_PX) // 2) for n in image.shape)
+    return image[top : top + TILE_PX, left : left + TILE_PX]

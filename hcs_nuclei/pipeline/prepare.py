@@ -1,0 +1,237 @@
+"""A plate directory, settings and an output directory in, a plan out; everything that can be refused is refused here.
+
+What is in a run directory belongs to one plate, one set of settings and one model. A second start goes on with the
+wells that are missing; anything else is said, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from hcs_nuclei.errors import ChannelError, OutputError, RunConflictError
+from hcs_nuclei.models.card import ModelCard
+from hcs_nuclei.models.store import resolve_model
+from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
+from hcs_nuclei.outputs.provenance import RUN_FILE, RunRecord, read_record
+from hcs_nuclei.outputs.tables import read_commit, well_table_path
+from hcs_nuclei.pipeline.plan import STORE, Context, Plan, WellJob, well_fingerprint
+from hcs_nuclei.plate import Channel, Plate, Well, safe_name
+from hcs_nuclei.settings import Settings
+from hcs_nuclei.sources import open_plate
+
+_NUCLEAR_NAMES = (
+    "dapi",
+    "hoechst",
+    "draq5",
+    "h33342",
+    "h33258",
+    "33342",
+    "bfp",
+    "syto",
+    "h2b",
+    "dna",
+    "nuclei",
+    "nuclear",
+)
+_PREVIOUS = ".previous"
+_TABLES = ("nuclei", "fields.parquet", "wells.parquet", "wells.csv", "report.html", RUN_FILE)
+_RETRY_STATUSES = frozenset({"missing", "unreadable", "failed", "incomplete"})
+
+
+def prepare_plate(
+    directory: Path, out: Path, settings: Settings, *, overwrite: bool = False, retry_failed: bool = False
+) -> tuple[Plan, ModelCard]:
+    """Open the plate, choose channel and model, and find what is already done below `out`.
+
+    Nothing is written. With `overwrite` every well is outstanding; :func:`set_aside` then moves the former run away.
+
+    Raises:
+        NotAPlateError, ChannelError, ModelError, SettingsError: the call cannot be carried out.
+        OutputError: `out` cannot be used.
+        RunConflictError: the run directory holds another plate, or other settings, model or input.
+    """
+    plate = open_plate(directory, pattern=settings.pattern, plate_name=settings.plate_name)
+    nuclear = choose_channel(plate, settings.channel)
+    model_directory, card = resolve_model(settings.model)
+    check_output(out, plate)
+    context = Context(
+        root=plate.root,
+        run_dir=out / run_name(plate),
+        plate=plate.name,
+        acquisition=plate.acquisition,
+        channels=plate.channels,
+        nuclear=nuclear,
+        timepoints=plate.timepoints,
+        pixel_size_um=plate.pixel_size_um,
+        settings=settings,
+        model_directory=model_directory,
+        model_sha256=card.weights.sha256,
+    )
+    record = None if overwrite else read_record(context.run_dir)
+    if record is None:
+        if not overwrite and (context.run_dir / "nuclei").is_dir() and any((context.run_dir / "nuclei").iterdir()):
+            raise RunConflictError(
+                f"{context.run_dir} holds tables but no {RUN_FILE}, so it cannot be told what they were made from. "
+                "Choose another --out, or process the plate again with --overwrite."
+            )
+        return Plan(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None), card
+    check_same(record, context, card)
+    context = replace(context, calibration=record.calibration)
+    outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
+    return Plan(context, plate, outstanding, finished, record), card
+
+
+def choose_channel(plate: Plate, wanted: str | None) -> Channel:
+    """The nuclear channel: the one asked for, else the one named like DAPI or Hoechst, else the only one.
+
+    Raises:
+        ChannelError: no such channel, or several would do.
+    """
+    listing = ", ".join(c.name if c.name == c.token else f"{c.name} ({c.token})" for c in plate.channels) or "none"
+    if wanted is not None:
+        for channel in plate.channels:
+            if channel.matches(wanted):
+                return channel
+        raise ChannelError(
+            f"Plate {plate.name} has no channel {wanted!r}; found {listing}. Choose one of these with --channel."
+        )
+    named = [c for c in plate.channels if any(name in c.name.casefold() for name in _NUCLEAR_NAMES)]
+    if len(named) == 1:
+        return named[0]
+    if len(plate.channels) == 1:
+        return plate.channels[0]
+    why = "several are named like a nuclear stain" if named else "none is named like a nuclear stain (DAPI, Hoechst)"
+    raise ChannelError(
+        f"Plate {plate.name} has the channels {listing}; {why}. Say which one shows nuclei with --channel."
+    )
+
+
+def run_name(plate: Plate) -> str:
+    """``<plate>__<acquisition>``, or ``<plate>``, safe on any file system."""
+    name = f"{plate.name}__{plate.acquisition}" if plate.acquisition else plate.name
+    return safe_name(name)
+
+
+def check_output(out: Path, plate: Plate) -> None:
+    """Refuse an output directory that is a file, is not writable, or lies inside the plate.
+
+    Raises:
+        OutputError: says which, and what to do.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"The output {out} is a file; expected a directory. Choose another --out.")
+    if out.resolve().is_relative_to(plate.root.resolve()):
+        raise OutputError(
+            f"The output {out} lies inside the plate {plate.root}, which is only ever read. Choose another --out."
+        )
+    existing = next(p for p in (out, *out.resolve().parents) if p.exists())
+    if not existing.is_dir() or not _writable(existing):
+        raise OutputError(f"The output {out} cannot be written to (no permission in {existing}). Choose another --out.")
+
+
+def check_same(record: RunRecord, context: Context, card: ModelCard) -> None:
+    """Refuse to go on with a run that was begun with another plate, other settings or another model.
+
+    Raises:
+        RunConflictError: says what differs and what to do.
+    """
+    differing = []
+    if (record.plate, record.acquisition) != (context.plate, context.acquisition):
+        differing.append(
+            f"the plate was {record.plate} {record.acquisition}, now it is {context.plate} {context.acquisition}"
+        )
+    if record.settings_fingerprint != context.settings.fingerprint():
+        before, now = record.settings.model_dump(mode="json"), context.settings.model_dump(mode="json")
+        changed = [f"{k}: {before[k]!r} before, {now[k]!r} now" for k in now if before[k] != now[k] and k != "model"]
+        differing.append("settings differ (" + "; ".join(changed) + ")")
+    if record.model.sha256 != context.model_sha256:
+        differing.append(
+            f"the model was {record.model.name} ({record.model.identifier}), now it is {card.name} ({card.identifier})"
+        )
+    if [c.token for c in record.channels if c.nuclear] != [context.nuclear.token]:
+        differing.append(f"the nuclear channel is now {context.nuclear.name}")
+    if [(c.token, c.name) for c in record.channels] != [(c.token, c.name) for c in context.channels]:
+        differing.append("the plate's channels are no longer the same")
+    if differing:
+        raise RunConflictError(
+            f"{context.run_dir} was made differently: {'; '.join(differing)}. Choose another --out, go back to what it "
+            "was made with, or make it again with --overwrite (the former tables are kept under .previous)."
+        )
+
+
+def set_aside(run_dir: Path) -> None:
+    """Move the tables, report and provenance of a former run to ``.previous`` and drop its label images."""
+    present = [name for name in _TABLES if (run_dir / name).exists()]
+    if present:
+        # The new copy is complete before the last one goes: an interruption never leaves neither.
+        fresh = run_dir / f".previous-{uuid.uuid4().hex[:8]}"
+        fresh.mkdir()
+        for name in present:
+            os.rename(run_dir / name, fresh / name)
+        former = run_dir / _PREVIOUS
+        if former.exists():
+            shutil.rmtree(former)
+        os.rename(fresh, former)
+    if (run_dir / STORE).exists():
+        shutil.rmtree(run_dir / STORE)
+
+
+def _outstanding(
+    context: Context, plate: Plate, record: RunRecord, *, retry_failed: bool
+) -> tuple[tuple[WellJob, ...], int]:
+    """Wells without a whole result, and the number of those with one.
+
+    Raises:
+        RunConflictError: inputs changed under wells that are done.
+    """
+    outstanding: list[WellJob] = []
+    changed: list[Well] = []
+    for well in plate.wells:
+        job = WellJob(well, well_fingerprint(context, well))
+        commit = read_commit(well_table_path(context.run_dir, well.name))
+        if commit is None:
+            outstanding.append(job)
+        elif retry_failed and any(row["status"] in _RETRY_STATUSES for row in commit.fields):
+            outstanding.append(job)
+        elif commit.fingerprint != job.fingerprint:
+            changed.append(well)
+        elif any(row["Metadata_Object_Count"] is not None for row in commit.fields) and (
+            stored_fingerprint(context.store, well) != job.fingerprint
+        ):
+            outstanding.append(job)
+    if changed:
+        elsewhere = (
+            ""
+            if record.source.directory == str(context.root)
+            else (
+                f" The run was made from {record.source.directory}; a copy of a plate keeps its identity only where file "
+                "times are kept as well."
+            )
+        )
+        raise RunConflictError(
+            f"Plate {context.plate}: the input of {len(changed)} finished wells changed since they were processed "
+            f"({_some(w.name for w in changed)}).{elsewhere} Choose another --out, or make the run again with --overwrite; "
+            "--retry-failed does only wells again that had faults."
+        )
+    return tuple(outstanding), len(plate.wells) - len(outstanding)
+
+
+def _some(names: Iterable[str], most: int = 8) -> str:
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def _writable(directory: Path) -> bool:
+    """Whether a file can really be made there: on network shares the permission bits do not tell."""
+    probe = directory / f".hcs-nuclei-{uuid.uuid4().hex[:8]}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True

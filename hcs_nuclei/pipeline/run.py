@@ -1,0 +1,262 @@
+"""A plate directory in, a finished run out: prepare, calibrate, process the wells, finish."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hcs_nuclei.errors import ClusterError, OutputError, RunFailedError, UserError
+from hcs_nuclei.models.card import ModelCard
+from hcs_nuclei.outputs.files import sweep
+from hcs_nuclei.outputs.ome_zarr import begin_store
+from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
+from hcs_nuclei.pipeline.calibrate import calibrate_plate, sample_fields
+from hcs_nuclei.pipeline.finish import finish_plate
+from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards, well_fingerprint
+from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
+from hcs_nuclei.pipeline.well import WellSummary, fail_well, process_shard
+from hcs_nuclei.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Packages whose versions stand in ``run.json``.
+_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "dask",
+    "zarr",
+    "pyarrow",
+    "tifffile",
+    "imagecodecs",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run tells while it goes on: `stage` is prepare, calibrate, wells or finish."""
+
+    stage: str
+    plate: str
+    done: int = 0
+    total: int = 0
+    nuclei: int = 0
+    well: str = ""
+    faults: int = 0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def process_plate(
+    plate: Path | str,
+    out: Path | str,
+    settings: Settings | None = None,
+    *,
+    cluster: str = "local",
+    workers: int | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    on_progress: OnProgress = lambda _: None,
+) -> RunResult:
+    """Process one plate: label images, tables and a report below ``out/<run>``.
+
+    Args:
+        plate: the vendor's directory, only ever read.
+        out: directory of runs; this plate's run directory is made in it, or gone on with.
+        settings: the assay recipe; None for the defaults.
+        cluster: ``local``, ``local-gpu``, ``tcp://…``, ``tls://…`` or a scheduler file.
+        workers: processes on this machine; None lets the machine decide.
+        overwrite: make everything again; the former tables are kept under ``.previous``.
+        retry_failed: make wells again that have faults.
+        on_progress: called in this thread as the run goes on.
+
+    Raises:
+        UserError: the call cannot be carried out; nothing has been written.
+        RunFailedError: the run could not go on; what is finished is kept.
+    """
+    from hcs_nuclei.cluster import open_cluster
+
+    started = time.perf_counter()
+    plan, card = prepare_plate(
+        Path(plate), Path(out), settings or Settings(), overwrite=overwrite, retry_failed=retry_failed
+    )
+    on_progress(Progress("prepare", plan.context.plate, plan.finished, len(plan.plate.wells)))
+    summaries: list[WellSummary] = []
+    seconds = {"prepare": time.perf_counter() - started}
+    if plan.outstanding:
+        started = time.perf_counter()
+        with open_cluster(cluster, workers=workers) as client:
+            seconds["cluster"] = time.perf_counter() - started
+            started = time.perf_counter()
+            plan = begin_run(client, plan, card, overwrite=overwrite)
+            on_progress(Progress("calibrate", plan.context.plate, plan.finished, len(plan.plate.wells)))
+            seconds["calibrate"] = time.perf_counter() - started
+            started = time.perf_counter()
+            summaries = process_wells(client, plan, on_progress)
+            seconds["wells"] = time.perf_counter() - started
+    started = time.perf_counter()
+    result = end_run(plan, summaries, on_progress)
+    seconds["finish"] = time.perf_counter() - started
+    return replace(result, seconds={**_by_stage(summaries), **seconds})
+
+
+def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = False) -> Plan:
+    """Calibrate (once for a plate), write ``run.json`` and the store's skeleton: from here on the run can be resumed.
+
+    Raises:
+        OutputError: the run directory cannot be written.
+    """
+    from hcs_nuclei.cluster import call
+
+    context = plan.context
+    if plan.record is None:
+        sample = sample_fields(plan.plate, context.nuclear.token, context.settings.z)
+        calibration: Calibration = call(client, calibrate_plate, context, sample)
+        context = replace(context, calibration=calibration)
+        jobs = tuple(WellJob(w, well_fingerprint(context, w)) for w in plan.plate.wells)
+        plan = replace(plan, context=context, outstanding=jobs, record=_record(plan, card, calibration))
+    try:
+        if overwrite:
+            set_aside(context.run_dir)
+        (context.run_dir / "nuclei").mkdir(parents=True, exist_ok=True)
+        sweep(context.run_dir, context.run_dir / "nuclei")
+        begin_store(context.store, plan.plate)
+        assert plan.record is not None
+        write_record(context.run_dir, plan.record)
+    except OSError as error:
+        raise OutputError(
+            f"The run directory {context.run_dir} cannot be written ({error.strerror}). Free space or mend the "
+            "permission, or choose another --out."
+        ) from error
+    return plan
+
+
+def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _: None) -> list[WellSummary]:
+    """Fan the outstanding wells out over the cluster; one failed well never stops the others.
+
+    Raises:
+        RunFailedError: the cluster is gone or the output cannot be written any more; finished wells are kept.
+    """
+    from hcs_nuclei.cluster import run_shards
+
+    context = plan.context
+    summaries: list[WellSummary] = []
+    tally: Counter[str] = Counter()
+
+    def tell(well: str, nuclei: int, statuses: list[str] | tuple[str, ...]) -> None:
+        tally.update(done=1, nuclei=nuclei, faults=sum(s != "ok" for s in statuses))
+        total = plan.finished + len(plan.outstanding)
+        on_progress(
+            Progress(
+                "wells", context.plate, plan.finished + tally["done"], total, tally["nuclei"], well, tally["faults"]
+            )
+        )
+
+    def on_lost(shard: Shard, reason: str) -> None:
+        for job in shard.jobs:
+            summaries.append(fail_well(context, job, reason))
+            tell(job.well.name, 0, summaries[-1].statuses)
+
+    workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    try:
+        run_shards(
+            client,
+            process_shard,
+            make_shards(context, plan.outstanding, workers),
+            on_result=lambda _, made: summaries.extend(made),
+            on_lost=on_lost,
+            split=Shard.split,
+            on_event=lambda event: tell(str(event["well"]), int(event["nuclei"]), list(event["statuses"])),
+        )
+    except (ClusterError, OutputError) as error:
+        raise RunFailedError(str(error)) from error
+    return summaries
+
+
+def end_run(plan: Plan, summaries: list[WellSummary], on_progress: OnProgress = lambda _: None) -> RunResult:
+    """Finish the plate and say how it went.
+
+    Raises:
+        RunFailedError: the output cannot be written any more; finished wells are kept.
+    """
+    context = plan.context
+    wells = len(plan.plate.wells)
+    on_progress(Progress("finish", context.plate, wells, wells))
+    if plan.record is None:
+        raise UserError(f"Plate {context.plate} has no wells to process.")
+    try:
+        record = finish_plate(plan, plan.record)
+    except OSError as error:
+        raise RunFailedError(f"The tables of {context.run_dir} cannot be written: {error}") from error
+    assert record.outcome is not None
+    return RunResult(
+        run_dir=context.run_dir,
+        plate=context.plate,
+        made=len(summaries),
+        kept=plan.finished,
+        nuclei=record.outcome.nuclei,
+        wells_by_status=record.outcome.wells_by_status,
+        fields_by_status=record.outcome.fields_by_status,
+        faults=record.outcome.faults,
+        warnings=record.warnings,
+    )
+
+
+def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
+    context, plate = plan.context, plan.plate
+    return RunRecord(
+        algorithm_version=ALGORITHM_VERSION,
+        hcs_nuclei_version=version("hcs-nuclei"),
+        versions={name: _version(name) for name in _PACKAGES},
+        plate=context.plate,
+        acquisition=context.acquisition,
+        source=Source(
+            directory=str(context.root),
+            vendor=plate.vendor,
+            reason=plate.reason,
+            expected_from=plate.expected_from,
+            metadata_files=plate.metadata_files,
+            wells_in_format=plate.wells_in_format,
+            wells=len(plate.wells),
+            fields=sum(len(w.fields) for w in plate.wells),
+            timepoints=plate.timepoints,
+            pixel_size_um=plate.pixel_size_um,
+        ),
+        channels=tuple(
+            ChannelRecord(token=c.token, name=c.name, column=column, nuclear=c == context.nuclear)
+            for c, column in zip(context.channels, context.channel_columns, strict=True)
+        ),
+        settings=context.settings,
+        settings_fingerprint=context.settings.fingerprint(),
+        model=ModelRecord(
+            name=card.name, identifier=card.identifier, sha256=card.weights.sha256, architecture=card.architecture
+        ),
+        calibration=calibration,
+        warnings=plate.warnings,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _version(package: str) -> str:
+    """Installed version of a package, or of its build without GPU code."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return version(f"{package}-cpu")
+
+
+def _by_stage(summaries: list[WellSummary]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for summary in summaries:
+        total.update(summary.seconds)
+    return {f"worker {stage}": seconds for stage, seconds in total.items()}

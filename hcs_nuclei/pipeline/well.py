@@ -1,0 +1,351 @@
+"""A shard of wells in, their label images and tables on disk and a few numbers out: what a worker does.
+
+Within a shard a reader thread fetches the next image while the network sees this one and a third thread makes
+instances, measures and writes; at most two images wait between stages, so memory does not grow with the shard.
+A well owns its group in the store and its one Parquet file; running it again replaces both whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcs_nuclei.cluster import emit_event, should_stop
+from hcs_nuclei.columns import field_columns, nucleus_columns
+from hcs_nuclei.errors import OutputError, PlaneError, UserError
+from hcs_nuclei.measurement import measure_field, measure_nuclei
+from hcs_nuclei.models.loading import load_segmenter
+from hcs_nuclei.outputs.ome_zarr import WellWriter
+from hcs_nuclei.outputs.tables import well_table_path, write_well
+from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
+from hcs_nuclei.plate import Field, Well
+from hcs_nuclei.segmentation.predict import Segmenter
+from hcs_nuclei.sources import read_image
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@dataclass(frozen=True, slots=True)
+class WellSummary:
+    """What crosses back to the run: counts and times of one well, never pixels."""
+
+    well: str
+    nuclei: int
+    statuses: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class _View:
+    """One field at one time point on its way through the stages."""
+
+    field: Field
+    timepoint: int
+    images: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    prediction: npt.NDArray[np.float32] | None = None
+    status: str = "ok"
+    error: str = ""
+
+
+def process_shard(shard: Shard) -> list[WellSummary]:
+    """Process the shard's wells one after another, its stages side by side; ends early where the run was stopped.
+
+    Raises:
+        ModelError: the model is not there or not the one that the run began with.
+        OutputError: the output cannot be written (a full disk, no permission).
+    """
+    context = shard.context
+    segmenter = load_segmenter(context.model_directory, context.model_sha256)
+    ended: list[Future[WellSummary | None]] = []
+    runs: list[_WellRun] = []
+    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "finish") as finishing:
+        try:
+            views = _read_ahead(context, shard.jobs, reading)
+            for job in shard.jobs:
+                runs.append(run := _WellRun(context, job, segmenter))
+                for _ in range(len(job.well.fields) * context.timepoints):
+                    view = run.timed("read", next(views).result)
+                    if should_stop():
+                        return []
+                    if view.status in ("ok", "incomplete"):
+                        run.timed("network", partial(_predict, view, context, segmenter))
+                    ended.append(finishing.submit(run.take, view))
+                    if len(ended) > 2:
+                        ended[-3].result()
+                ended.append(finishing.submit(run.commit))
+            return [summary for future in ended if (summary := future.result()) is not None]
+        finally:
+            finishing.shutdown(cancel_futures=True)
+            for run in runs:
+                run.close()
+
+
+def fail_well(context: Context, job: WellJob, reason: str) -> WellSummary:
+    """Commit a well that cannot be processed: no nuclei, every field ``failed`` with the reason.
+
+    Raises:
+        OutputError: not even that can be written.
+    """
+    rows = [
+        _field_row(context, job.well, _View(site, t, status="failed", error=reason))
+        for site in job.well.fields
+        for t in range(context.timepoints)
+    ]
+    with _disk_errors(context, job.well):
+        write_well(
+            well_table_path(context.run_dir, job.well.name),
+            nuclei=[],
+            fields=rows,
+            fingerprint=job.fingerprint,
+            channels=context.channel_columns,
+        )
+    return WellSummary(job.well.name, 0, tuple("failed" for _ in rows), {})
+
+
+class _WellRun:
+    """One well being made: collects its fields, writes them as they come, commits at the end."""
+
+    def __init__(self, context: Context, job: WellJob, segmenter: Segmenter) -> None:
+        self._context = context
+        self._job = job
+        self._segmenter = segmenter
+        self._closing = ExitStack()
+        writer = WellWriter(
+            context.store,
+            job.well,
+            channel=context.nuclear,
+            pixel_size_um=context.pixel_size_um,
+            timepoints=context.timepoints,
+            image=context.settings.output.image,
+        )
+        with _disk_errors(context, job.well):
+            self._writer = self._closing.enter_context(writer)
+        self._rows: list[dict[str, object]] = []
+        self._nuclei: list[dict[str, object]] = []
+        self._stack_of: dict[int, dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]]] = {}
+        self._numbers: dict[int, int] = {}
+        self._seconds: dict[str, float] = {}
+
+    def timed(self, stage: str, action: Any) -> Any:
+        """Call `action` and add its seconds to `stage`."""
+        start = time.perf_counter()
+        result = action()
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+        return result
+
+    def take(self, view: _View) -> None:
+        """Make instances of one view, measure it, and write its field once all time points are there."""
+        if view.prediction is not None:
+            try:
+                self._measure(view)
+            except (UserError, MemoryError):
+                raise
+            except Exception as error:  # one field's failure is a line in the table, whatever it was
+                view.status, view.error = "failed", f"{type(error).__name__}: {error}"
+        if view.status not in ("ok", "incomplete"):
+            self._rows.append(_field_row(self._context, self._job.well, view))
+        view.images, view.prediction = {}, None
+        if view.timepoint == self._context.timepoints - 1:
+            with _disk_errors(self._context, self._job.well):
+                self.timed("write", partial(self._write, view.field.number))
+
+    def commit(self) -> WellSummary:
+        """Put the well's group and table in place: group first, the Parquet file is what makes the well done."""
+        context, well = self._context, self._job.well
+
+        def place() -> None:
+            self._writer.commit(self._job.fingerprint)
+            write_well(
+                well_table_path(context.run_dir, well.name),
+                nuclei=self._nuclei,
+                fields=self._rows,
+                fingerprint=self._job.fingerprint,
+                channels=context.channel_columns,
+            )
+
+        with _disk_errors(context, well):
+            self.timed("write", place)
+            self.close()
+        counts = [row["Metadata_Object_Count"] for row in self._rows]
+        summary = WellSummary(
+            well.name,
+            sum(n for n in counts if isinstance(n, int)),
+            tuple(str(row["status"]) for row in self._rows),
+            self._seconds,
+        )
+        emit_event({"well": summary.well, "nuclei": summary.nuclei, "statuses": list(summary.statuses)})
+        return summary
+
+    def close(self) -> None:
+        """Remove what was not committed; may be called again."""
+        self._closing.close()
+
+    def _measure(self, view: _View) -> None:
+        context = self._context
+        assert view.prediction is not None and context.calibration is not None
+        prediction, limit = view.prediction, context.calibration.saturation
+        made = self.timed(
+            "instances",
+            lambda: self._segmenter.instances_of(
+                prediction, minimum_area_px=context.settings.segmentation.minimum_area_px
+            ),
+        )
+        nuclear = view.images[context.nuclear.token]
+        columns = dict(zip((c.token for c in context.channels), context.channel_columns, strict=True))
+        nuclear_column = columns[context.nuclear.token]
+        images = {columns[token]: image for token, image in view.images.items()}
+
+        def measure() -> tuple[dict[str, Any], dict[str, Any]]:
+            return (
+                measure_nuclei(made.labels, images, nuclear=nuclear_column, saturation=limit),
+                measure_field(nuclear, made.labels, saturation=limit),
+            )
+
+        nuclei, quality = self.timed("measure", measure)
+        count = int(made.confidence.size)
+        # Numbers go on over a field's time points: an object number is unique in the field's label array.
+        before = self._numbers.get(view.field.number, 0)
+        self._numbers[view.field.number] = before + count
+        labels = made.labels
+        if before:
+            labels = np.where(labels > 0, labels + np.uint32(before), np.uint32(0)).astype(np.uint32)
+            nuclei["Metadata_ObjectNumber"] = nuclei["Metadata_ObjectNumber"] + np.uint32(before)
+        missing = {c.name: np.nan for c in nucleus_columns(context.channel_columns) if c.name.startswith("Nuclei_")}
+        identity = _identity(context, self._job.well, view)
+        self._nuclei.append({**missing, **identity, **nuclei, "Metadata_Confidence": made.confidence})
+        self._rows.append(_field_row(context, self._job.well, view, count=count, shape=nuclear.shape, quality=quality))
+        self._stack_of.setdefault(view.field.number, {})[view.timepoint] = (nuclear, labels)
+
+    def _write(self, number: int) -> None:
+        measured = self._stack_of.pop(number, {})
+        if not measured:
+            return
+        images = [image for image, _ in measured.values()]
+        shape = tuple(max(i.shape[axis] for i in images) for axis in (0, 1))
+        image = np.zeros((self._context.timepoints, *shape), np.result_type(*images))
+        labels = np.zeros(image.shape, np.uint32)
+        for t, (pixels, numbers) in measured.items():
+            image[t, : pixels.shape[0], : pixels.shape[1]] = pixels
+            labels[t, : pixels.shape[0], : pixels.shape[1]] = numbers
+        self._writer.add_field(number, image, labels)
+
+
+def _read_ahead(
+    context: Context, jobs: Sequence[WellJob], pool: ThreadPoolExecutor, ahead: int = 2
+) -> Iterator[Future[_View]]:
+    """The shard's images in order, at most `ahead` of them read before they are asked for."""
+    order = ((job.well, site, t) for job in jobs for site in job.well.fields for t in range(context.timepoints))
+    queue: list[Future[_View]] = []
+    for well, site, t in order:
+        queue.append(pool.submit(_read, context, well, site, t))
+        if len(queue) > ahead:
+            yield queue.pop(0)
+    yield from queue
+
+
+def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
+    """Every channel of one field at one time point; what is wrong with it stands in `status` and `error`."""
+    view = _View(site, timepoint)
+    faults: list[str] = []
+    for channel in sorted(context.channels, key=lambda c: c != context.nuclear):
+        nuclear = channel == context.nuclear
+        planes = site.planes_of(channel.token, timepoint, context.settings.z)
+        if not planes:
+            if nuclear:
+                view.status, view.error = "missing", f"no {channel.name} plane is expected or there at this time point"
+                return view
+            continue
+        lost = [p for p in planes if not p.path]
+        if lost:
+            why = f" ({lost[0].error})" if lost[0].error else ""
+            fault = f"{channel.name} plane is not there{why}"
+            if nuclear:
+                view.status, view.error = "missing", fault
+                return view
+            faults.append(fault)
+            continue
+        try:
+            image = read_image(context.root, planes)
+            if not nuclear and image.shape != view.images[context.nuclear.token].shape:
+                raise PlaneError(f"{planes[0].path} is {image.shape}, {context.nuclear.name} is of another size")
+        except PlaneError as error:
+            if nuclear:
+                view.status, view.error = "unreadable", f"{channel.name}: {error}"
+                return view
+            faults.append(f"{channel.name}: {error}")
+            continue
+        view.images[channel.token] = image
+    if faults:
+        view.status, view.error = "incomplete", "; ".join(faults)
+    return view
+
+
+def _predict(view: _View, context: Context, segmenter: Segmenter) -> None:
+    assert context.calibration is not None
+    image = view.images[context.nuclear.token]
+    try:
+        view.prediction = segmenter.prediction_for(image, context.calibration.diameter_px)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # a field that the network cannot take costs itself, never its well
+        view.status, view.error = "failed", f"{type(error).__name__}: {error}"
+
+
+def _identity(context: Context, well: Well, view: _View) -> dict[str, object]:
+    return {
+        "Metadata_Plate": context.plate,
+        "Metadata_Acquisition": context.acquisition,
+        "Metadata_Well": well.name,
+        "Metadata_Row": well.row,
+        "Metadata_Column": well.column,
+        "Metadata_Field": view.field.number,
+        "Metadata_Timepoint": view.timepoint,
+    }
+
+
+def _field_row(
+    context: Context,
+    well: Well,
+    view: _View,
+    *,
+    count: int | None = None,
+    shape: tuple[int, ...] = (),
+    quality: Mapping[str, float | bool] | None = None,
+) -> dict[str, object]:
+    position = view.field.position_um or (None, None)
+    known: dict[str, object] = {
+        **_identity(context, well, view),
+        "status": view.status,
+        "error": view.error,
+        "Metadata_Object_Count": count,
+        "Metadata_PixelSize_um": context.pixel_size_um,
+        "Metadata_Height": shape[0] if shape else None,
+        "Metadata_Width": shape[1] if shape else None,
+        "Metadata_Position_X": position[0],
+        "Metadata_Position_Y": position[1],
+        **(quality or {}),
+    }
+    return {c.name: known.get(c.name) for c in field_columns()}
+
+
+@contextmanager
+def _disk_errors(context: Context, well: Well) -> Iterator[None]:
+    """A write error that no other well can escape either ends the run; any other costs this well alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise OutputError(
+            f"Plate {context.plate}, well {well.name}: the output {context.run_dir} cannot be written to "
+            f"({error.strerror}). Free space or mend the permission, then start the run again: finished wells are kept."
+        ) from error
