@@ -50,7 +50,9 @@ CAMERAS = [
     Camera("brightest pixel happens to be 4095", [np.where(field(0, 2000) == field(0, 2000).max(), 4095, 90)], None),
     Camera("empty fields of noise", [field(s, 0) for s in range(3)], None),
     Camera("all zero", [np.zeros(SHAPE, np.uint16)] * 3, None),
-    Camera("a mask", [(field(0, 2000) > 50).astype(np.uint8)], None),
+    Camera("as many at the maximum as just below", [np.arange(20000).reshape(SHAPE) % 3000 + 90], None),
+    Camera("as many at a camera's limit as just below", [np.arange(20000).reshape(SHAPE) % 256], None),
+    Camera("an almost full mask", [(np.arange(20000) > 400).astype(np.uint8).reshape(SHAPE)], None),
     Camera("no image", [], None),
 ]
 
@@ -60,10 +62,20 @@ def test_saturation_level(camera: Camera) -> None:
     assert saturation_level(iter(camera.images)) == camera.expected
 
 
-def test_one_saturated_nucleus_on_a_plate_is_enough() -> None:
+@pytest.mark.parametrize(
+    ("limit", "offset", "factor", "expected"),
+    [
+        pytest.param(4095, 0, 1, 4095, id="where a camera can end"),
+        pytest.param(4095, 2**15, 1, 2**15 + 4095, id="the same on scanR"),
+        pytest.param(2**15 - 1, 2**15, 1, 65535, id="the end of 16 bits above 2**15"),
+        pytest.param(4095, 0, 16, 65520, id="the same shifted to the top"),
+        pytest.param(4000, 0, 1, None, id="elsewhere too few to tell"),
+    ],
+)
+def test_a_dozen_saturated_pixels_on_a_plate(limit: int, offset: int, factor: int, expected: int | None) -> None:
     images = [field(s, 1500) for s in range(6)]
-    images[4][20:24, 30:34] = 4095
-    assert saturation_level(images) == 4095
+    images[4][20:23, 30:34] = limit
+    assert saturation_level([image * np.uint16(factor) + np.uint16(offset) for image in images]) == expected
 
 
 def test_field_with_nuclei() -> None:

@@ -71,6 +71,18 @@ def test_orientation_centroid_and_edges_agree_with_scikit_image(labels: npt.NDAr
     assert 0 < np.count_nonzero(low | high) < low.size
 
 
+def test_nucleus_as_wide_as_the_field_does_not_run_on_into_the_next_row() -> None:
+    labels = np.zeros((9, 30), dtype=np.uint32)
+    labels[2:7] = 3
+    nucleus = one(labels)
+    (expected,) = regionprops(labels.astype(np.int64))
+    assert nucleus["Area"] == nucleus["BoundingBoxArea"] == 150
+    assert nucleus["Metadata_Center_X"] == 14.5
+    assert nucleus["MajorAxisLength"] == pytest.approx(expected.axis_major_length)
+    assert nucleus["Perimeter"] == pytest.approx(expected.perimeter)
+    assert nucleus["Metadata_QC_TouchesEdge"]
+
+
 def feret_by_brute_force(points: npt.NDArray[np.int64]) -> tuple[float, float]:
     """Smallest and largest caliper width over every direction that two of the points can give."""
     steps = (points[:, None] - points[None]).reshape(-1, 2)

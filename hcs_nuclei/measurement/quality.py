@@ -78,14 +78,22 @@ def saturation_level(images: Iterable[npt.NDArray[Any]]) -> int | None:
 
 def _histogram(images: Iterable[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """(k,) distinct values over all images that have more than one, ascending, and (k,) pixels at each."""
-    found = [np.unique(image, return_counts=True) for image in images]
-    found = [(levels, counts) for levels, counts in found if levels.size > 1]
+    found = [(levels, counts) for levels, counts in map(_levels, images) if levels.size > 1]
     if not found:
         return np.empty(0), np.empty(0, dtype=np.int64)
     levels, where = np.unique(np.concatenate([levels for levels, _ in found]), return_inverse=True)
     counts = np.zeros(levels.size, dtype=np.int64)
     np.add.at(counts, where, np.concatenate([counts for _, counts in found]))
     return levels, counts
+
+
+def _levels(image: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """(k,) distinct values of one image, ascending, and (k,) pixels at each."""
+    if image.dtype in (np.uint8, np.uint16):  # counting beats sorting ten times over
+        counts = np.bincount(image.reshape(-1))
+        levels = np.flatnonzero(counts)
+        return levels, counts[levels]
+    return np.unique(image, return_counts=True)
 
 
 def _camera_limits(darkest: float) -> set[int]:
