@@ -47,7 +47,8 @@ def read_promise(path: Path) -> Promise | None:
         sites = _sites(values)
     except (OSError, KeyError, IndexError, ValueError, csv.Error):
         return None
-    if not wells or not waves:
+    # More than an instrument acquires: damaged digits, which would be counted through one by one.
+    if not wells or not waves or time_points > 100_000 or z_steps > 10_000:
         return None
     return Promise(rows, columns, wells, sites, max(1, time_points), max(1, z_steps), waves)
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from hcs_nuclei.sources.tiff import opened_tiff
+
 
 @dataclass(frozen=True)
 class PlaneTags:
@@ -17,10 +19,8 @@ class PlaneTags:
 
 def read_tags(path: Path) -> PlaneTags:
     """The description of the first page of the TIFF at `path`; empty where there is none or it cannot be read."""
-    import tifffile
-
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with opened_tiff(path) as tiff:
             description = tiff.pages.first.description
     except Exception:  # whatever is in the file: the pixel reader names it when the plane is needed
         return PlaneTags()

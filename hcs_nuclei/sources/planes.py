@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcs_nuclei.errors import PlaneError
 from hcs_nuclei.plate import Plane
+from hcs_nuclei.sources.tiff import opened_tiff
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,9 +61,7 @@ def first_shape(root: Path, planes: Sequence[Plane]) -> tuple[tuple[int, int], n
     try:
         if path.suffix.lower() == ".png":
             return _png_shape(path, there[0])
-        import tifffile
-
-        with tifffile.TiffFile(path) as tiff:
+        with opened_tiff(path) as tiff:
             page = _checked_page(tiff, path, there[0])
             return (int(page.imagelength), int(page.imagewidth)), page.dtype
     except PlaneError:
@@ -107,7 +107,7 @@ def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
     import numpy as np
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
+    with opened_tiff(path) as tiff:
         page = _checked_page(tiff, path, plane)
         image: npt.NDArray[Any] = np.asarray(page.asarray())
         if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
@@ -130,14 +130,25 @@ def _checked_page(tiff: Any, path: Path, plane: Plane) -> Any:
         raise PlaneError(f"{plane.path} has palette colours; a single-channel image is expected. {_EXPORT}")
     if page.dtype is None or page.dtype.name not in {"uint8", "uint16"}:
         raise PlaneError(f"{plane.path} has {_kind(page.dtype)}; expected 8 or 16 bits unsigned. {_EXPORT}")
-    end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
-    size = os.path.getsize(path)
-    if end > size or not page.dataoffsets:
+    _check_parts(plane, page, os.path.getsize(path))
+    return page
+
+
+def _check_parts(plane: Plane, page: Any, size: int) -> None:
+    """Every strip or tile is listed and lies within the file: tifffile would fill what is not with zeros."""
+    there = [(o, n) for o, n in zip(page.dataoffsets, page.databytecounts, strict=False) if o > 0 and n > 0]
+    parts = math.prod(page.chunked)
+    if len(there) < parts:
+        raise PlaneError(
+            f"{plane.path} is damaged: {len(there)} of the {parts} parts of its pixels are there. "
+            "Copy it again from the instrument."
+        )
+    end = max(offset + count for offset, count in there)
+    if end > size:
         raise PlaneError(
             f"{plane.path} is truncated: its pixels end at byte {end:,}, the file at {size:,}. "
             "Copy it again from the instrument."
         )
-    return page
 
 
 def _read_png(path: Path, plane: Plane) -> npt.NDArray[Any]:

@@ -1,0 +1,133 @@
+"""CellVoyager directories made for the purpose: records, errors, names without records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.sources import open_plate
+
+NS = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
+
+
+def name(well: str, field: int = 1, channel: int = 1, z: int = 1, time: int = 1, suffix: str = "tif") -> str:
+    return f"P_{well}_T{time:04d}F{field:03d}L01A01Z{z:02d}C{channel:02d}.{suffix}"
+
+
+def record(text: str, **values: object) -> str:
+    """``record(name, Row=2, …)``: an IMG record, or Type="ERR"."""
+    given = {"Type": "IMG", **values}
+    attributes = " ".join(f'bts:{key}="{value}"' for key, value in given.items())
+    return f"<bts:MeasurementRecord {attributes}>{text}</bts:MeasurementRecord>"
+
+
+def img(well: str, row: int, column: int, field: int = 1, channel: int = 1, z: int = 1, text: str = "") -> str:
+    return record(
+        text or name(well, field, channel, z),
+        Row=row, Column=column, TimePoint=1, FieldIndex=field, ZIndex=z, Ch=channel, X=1.5, Y=2.5,
+    )  # fmt: skip
+
+
+def plate_of(folder: Path, records: list[str], files: list[str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "MeasurementData.mlf").write_text(
+        f'<?xml version="1.0"?><bts:MeasurementData {NS}>{"".join(records)}</bts:MeasurementData>'
+    )
+    for file in files:
+        (folder / file).touch()
+    return folder
+
+
+def test_records_say_what_is_expected(tmp_path: Path) -> None:
+    records = [img(w, 2, c, f, ch) for w, c in (("B02", 2), ("B03", 3)) for f in (1, 2) for ch in (1, 2)]
+    files = [name(w, f, ch) for w in ("B02", "B03") for f in (1, 2) for ch in (1, 2)]
+    files.remove(name("B02", 2, 2))
+    plate = open_plate(plate_of(tmp_path, records, [*files, "DC_sCMOS #1_CAM1.tif", "SC_BP445_M01_CH01.tif"]))
+    assert (plate.vendor, plate.expected_from, plate.warnings) == ("cellvoyager", "metadata", ())
+    assert [(w.name, s.number, p.channel) for w, s, p in plate.missing_planes()] == [("B02", 2, "C02")]
+    assert plate.wells[0].fields[0].position_um == (1.5, -2.5)
+
+
+def test_the_disk_may_have_png_where_the_record_says_tif(tmp_path: Path) -> None:
+    plate = open_plate(plate_of(tmp_path, [img("B02", 2, 2)], [name("B02", suffix="png")]))
+    assert [p.path for p in plate.wells[0].fields[0].planes] == [name("B02", suffix="png")]
+
+
+def test_an_error_of_one_field_is_a_field_with_an_error(tmp_path: Path) -> None:
+    records = [img("B02", 2, 2, f, ch, z) for f in (1, 2) for ch in (1, 2) for z in (1, 2)]
+    records.append(record("AF Error at B03", Type="ERR", Row=2, Column=3, TimePoint=1, FieldIndex=2))
+    records += [img("B03", 2, 3, 1, ch, z) for ch in (1, 2) for z in (1, 2)]
+    files = [name("B02", f, ch, z) for f in (1, 2) for ch in (1, 2) for z in (1, 2)]
+    files += [name("B03", 1, ch, z) for ch in (1, 2) for z in (1, 2)]
+    plate = open_plate(plate_of(tmp_path, records, files))
+    missing = [(w.name, s.number, p.channel, p.z, p.error) for w, s, p in plate.missing_planes()]
+    assert missing == [("B03", 2, ch, z, "AF Error at B03") for ch in ("C01", "C02") for z in (1, 2)]
+    assert [s.number for s in plate.well("B03").fields] == [1, 2]
+
+
+def test_an_error_that_names_no_field_costs_the_whole_well(tmp_path: Path) -> None:
+    records = [img("B02", 2, 2, 1), img("B02", 2, 2, 2), record("AF Error at C14", Type="ERR", Row=3, Column=14)]
+    plate = open_plate(plate_of(tmp_path, records, [name("B02", 1), name("B02", 2)]))
+    assert [(w.name, s.number, p.error) for w, s, p in plate.missing_planes()] == [
+        ("C14", 1, "AF Error at C14"),
+        ("C14", 2, "AF Error at C14"),
+    ]
+
+
+def test_an_error_after_which_the_image_was_taken_is_a_warning(tmp_path: Path) -> None:
+    records = [
+        img("B02", 2, 2),
+        record("AF Error at B02", Type="ERR", Row=2, Column=2, TimePoint=1, FieldIndex=1, Ch=1),
+    ]
+    plate = open_plate(plate_of(tmp_path, records, [name("B02")]))
+    assert list(plate.missing_planes()) == []
+    assert plate.warnings == ("1 errors of the instrument cost no image, the first in well B02: AF Error at B02.",)
+
+
+@pytest.mark.parametrize("text", ["../secret.tif", "/etc/secret.tif", "..\\secret.tif"])
+def test_a_record_that_leaves_the_plate_is_not_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "secret.tif").touch()
+    folder = plate_of(tmp_path / "P", [img("B02", 2, 2), img("B03", 2, 3, text=text)], [name("B02")])
+    ((well, _, plane),) = open_plate(folder).missing_planes()
+    assert well.name == "B03"
+    assert "outside the plate directory" in plane.error
+
+
+def test_a_record_without_a_number_is_damaged(tmp_path: Path) -> None:
+    folder = plate_of(tmp_path, [record("x.tif", Row=2, Column="?", FieldIndex=1, Ch=1)], ["x.tif"])
+    with pytest.raises(NotAPlateError, match=r"record of x\.tif lacks a number"):
+        open_plate(folder)
+
+
+def test_detail_and_settings(tmp_path: Path) -> None:
+    folder = plate_of(tmp_path, [img("B02", 2, 2)], [name("B02")])
+    channels = "".join(f'<bts:MeasurementChannel bts:Ch="{n}" bts:HorizontalPixelDimension="0.3{n}"/>' for n in (1, 2))
+    (folder / "MeasurementDetail.mrf").write_text(
+        f'<bts:MeasurementDetail {NS} bts:BeginTime="2023-09-18T13:58:39.4+02:00" bts:ColumnCount="24" '
+        f'bts:RowCount="16" bts:MeasurementSettingFileName="a.mes"><bts:MeasurementSamplePlate bts:Name="Screen 7"/>'
+        f"{channels}</bts:MeasurementDetail>",
+        encoding="utf-8-sig",
+    )
+    (folder / "a.mes").write_text(
+        f'<bts:S {NS}><bts:Channel bts:Ch="1" bts:Fluorophore="Hoechst 33342"/>'
+        '<bts:Channel bts:Ch="2" bts:Fluorophore=""/></bts:S>'
+    )
+    plate = open_plate(folder)
+    assert (plate.name, plate.acquisition, plate.wells_in_format) == ("Screen 7", "20230918_135839", 384)
+    assert [(c.token, c.name) for c in plate.channels] == [("C01", "Hoechst 33342")]
+    assert plate.pixel_size_um == pytest.approx(0.31)
+    assert plate.metadata_files == ("MeasurementData.mlf", "MeasurementDetail.mrf", "a.mes")
+
+
+def test_names_alone_and_1536_wells(tmp_path: Path) -> None:
+    folder = tmp_path / "P_20240102_030405" / "P"
+    folder.mkdir(parents=True)
+    for well in ("A01.a1", "A01.b2", "P24.b2", "AF48"):
+        (folder / name(well, field=0)).touch()
+    (folder / "SC_BP445-45_20x_M01_CH01.tif").touch()
+    plate = open_plate(folder)
+    assert [w.name for w in plate] == ["A01", "B02", "AF48"]
+    assert (plate.name, plate.acquisition, plate.expected_from) == ("P", "20240102_030405", "regularity")
+    assert [s.number for s in plate.wells[0].fields] == [0]
