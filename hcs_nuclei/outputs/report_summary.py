@@ -1,0 +1,127 @@
+"""A run's field and well tables in, what its report says in words and totals out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hcs_nuclei.plate import smallest_format
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hcs_nuclei.outputs.provenance import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One field, at one time point, that is not ``ok``, with its error in words."""
+
+    well: str
+    field: int
+    timepoint: int
+    status: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One finding of quality control: in words, on how many measured fields, and in which wells."""
+
+    words: str
+    fields: int
+    wells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run amounts to.
+
+    Fields are counted once a time point. `pixel_size_um` is None where it is unknown or differs between fields.
+    `sound` says whether every expected field is ``ok``.
+    """
+
+    plate: str
+    acquisition: str
+    sound: bool
+    verdict: str
+    wells_expected: int
+    wells_measured: int
+    fields_expected: int
+    fields_measured: int
+    nuclei: int
+    nuclei_per_field: float | None
+    timepoints: tuple[int, ...]
+    pixel_size_um: float | None
+    wells_in_format: int
+    faults: tuple[Fault, ...]
+    flags: tuple[Flag, ...]
+    warnings: tuple[str, ...]
+
+
+def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | None) -> Summary:
+    """The summary of one run from its well table, its field table and, where there is one, its record."""
+    status = wells.groupby("Metadata_Well", sort=False)["status"]
+    failed = [name for name, of_well in status if (of_well == "failed").all()]
+    faulty = [name for name, of_well in status if (of_well != "ok").any()]
+    counts = fields["Metadata_Object_Count"].dropna()
+    largest = int(fields["Metadata_Row"].max()), int(fields["Metadata_Column"].max())
+    return Summary(
+        plate=str(fields["Metadata_Plate"].iloc[0]),
+        acquisition=str(fields["Metadata_Acquisition"].iloc[0]),
+        sound=not faulty,
+        verdict=_verdict(status.ngroups, len(failed), len(faulty)),
+        wells_expected=status.ngroups,
+        wells_measured=status.ngroups - len(failed),
+        fields_expected=len(fields),
+        fields_measured=len(counts),
+        nuclei=int(counts.sum()),
+        nuclei_per_field=float(counts.mean()) if len(counts) else None,
+        timepoints=tuple(int(t) for t in sorted(fields["Metadata_Timepoint"].unique())),
+        pixel_size_um=_one_value(fields["Metadata_PixelSize_um"]),
+        wells_in_format=record.source.wells_in_format if record else smallest_format(*largest),
+        faults=_faults(fields[fields["status"] != "ok"]),
+        flags=tuple(_flags(fields)),
+        warnings=record.warnings if record else (),
+    )
+
+
+def _verdict(wells: int, failed: int, faulty: int) -> str:
+    if not faulty:
+        return f"All {wells} wells measured" if wells > 1 else "The well was measured"
+    if failed == wells:
+        return f"None of the {wells} wells could be measured" if wells > 1 else "The well could not be measured"
+    parts = []
+    if failed:
+        parts.append(f"{failed} not measured at all")
+    if faulty > failed:
+        parts.append(f"{faulty - failed} incomplete")
+    return f"{faulty} of {wells} wells with faults: {', '.join(parts)}"
+
+
+def _faults(rows: pd.DataFrame) -> tuple[Fault, ...]:
+    columns = ("Metadata_Well", "Metadata_Field", "Metadata_Timepoint", "status", "error")
+    return tuple(
+        Fault(str(well), int(field), int(timepoint), str(status), str(error))
+        for well, field, timepoint, status, error in zip(*(rows[name] for name in columns), strict=True)
+    )
+
+
+def _flags(fields: pd.DataFrame) -> Sequence[Flag]:
+    words = {
+        "Metadata_QC_Blank": "blank: every pixel of the nuclear channel has one value (lamp, shutter or export?)",
+        "Metadata_QC_Saturated": "saturated: more than 1 % of the nuclear channel is at the camera's limit",
+    }
+    flags = []
+    for name, meaning in words.items():
+        # A field that was not measured has null here: neither flagged nor cleared.
+        flagged = fields[fields[name].fillna(False).astype(bool)]
+        if len(flagged):
+            flags.append(Flag(meaning, len(flagged), tuple(dict.fromkeys(flagged["Metadata_Well"]))))
+    return flags
+
+
+def _one_value(sizes: pd.Series[float]) -> float | None:
+    known = sizes.unique()
+    return float(known[0]) if len(known) == 1 and known[0] == known[0] else None
