@@ -37,8 +37,9 @@ def root_tag(path: Path) -> str:
     """
     try:
         # forbid_dtd: no vendor writes one, and entities can be declared nowhere else.
-        for _, element in defusedxml.ElementTree.iterparse(str(path), events=("start",), forbid_dtd=True):
-            return str(element.tag)
+        with path.open("rb") as file:
+            for _, element in defusedxml.ElementTree.iterparse(file, events=("start",), forbid_dtd=True):
+                return str(element.tag)
     except DefusedXmlException:
         raise NotAPlateError(
             f"{path} declares a document type or entities, which no instrument does; it is not read."
@@ -60,10 +61,11 @@ def elements(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Element
     namespace = root_tag(path).rpartition("}")
     tags = {"".join(namespace[:2]) + name: name for name in wanted}
     try:
-        for _, element in ElementTree.iterparse(path, events=("end",)):
-            if element.tag in tags:
-                yield tags[element.tag], element
-                element.clear()
+        with path.open("rb") as file:
+            for _, element in ElementTree.iterparse(file, events=("end",)):
+                if element.tag in tags:
+                    yield tags[element.tag], element
+                    element.clear()
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         raise _damaged(path, error) from None
 
