@@ -67,6 +67,12 @@ def test_every_module_has_a_layer() -> None:
     assert {f"hcs_nuclei.{name}" for name in packages | modules} <= layered
 
 
+def test_every_directory_of_modules_is_a_package() -> None:
+    # Without an __init__.py it is left out of the wheel and of the checks of layers.
+    holding = {path.parent for package in ("hcs_nuclei", "flows") for path in (ROOT / package).rglob("*.py")}
+    assert not [str(folder.relative_to(ROOT)) for folder in sorted(holding) if not (folder / "__init__.py").exists()]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
