@@ -1,8 +1,10 @@
 """Shards of work in, their small results out, on a Dask cluster here or elsewhere: the only home of ``distributed``."""
 
+from distributed import Client
+
 from hcs_nuclei.cluster.inside import emit_event, should_stop
 from hcs_nuclei.cluster.opening import open_cluster
 from hcs_nuclei.cluster.shards import call, run_shards
 from hcs_nuclei.cluster.workers import describe
 
-__all__ = ["call", "describe", "emit_event", "open_cluster", "run_shards", "should_stop"]
+__all__ = ["Client", "call", "describe", "emit_event", "open_cluster", "run_shards", "should_stop"]

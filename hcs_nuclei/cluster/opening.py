@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distributed import Client
+from distributed.versions import VersionMismatchWarning
 
 from hcs_nuclei.cluster.address import scheduler_address
 from hcs_nuclei.cluster.local import own_cluster, visible_gpus
@@ -61,7 +63,9 @@ def _connect(address: str) -> Client:
             "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY."
         )
     try:
-        return Client(address, timeout=_CONNECT_S, set_as_default=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # ours names more packages, and is an error
+            return Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise ClusterError(f"No Dask scheduler answers at {address} ({error}). {advice}") from None
 

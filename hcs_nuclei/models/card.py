@@ -102,6 +102,7 @@ def write_weights(network: Any, path: Path) -> Weights:
         arrays[variable.path] = value.astype(np.float16) if value.ndim > 1 else value
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(arrays, path)
+    path.chmod(0o644)  # safetensors makes it private; a shared store must be readable by its users
     return Weights(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hcs_nuclei.errors import ModelError
 from hcs_nuclei.models.card import load_network, read_card
+from hcs_nuclei.models.store import DEFAULT, resolve_model
+from hcs_nuclei.segmentation.diameter import estimate_diameter
+from hcs_nuclei.segmentation.normalise import to_grey
 from hcs_nuclei.segmentation.predict import Segmenter
 
 _LOADED: dict[str, Segmenter] = {}
@@ -36,3 +43,41 @@ def load_segmenter(directory: Path, sha256: str | None = None) -> Segmenter:
             network = load_network(directory, card)
             _LOADED[card.weights.sha256] = Segmenter(network, card.instances, card.training_diameter_px)
         return _LOADED[card.weights.sha256]
+
+
+def load_model(model: str = DEFAULT) -> Segmenter:
+    """The segmenter of a model by identifier, name or directory; ``default`` is the promoted one.
+
+    Raises:
+        ModelError: no such model, or its weights do not match its card.
+    """
+    directory, card = resolve_model(model)
+    return load_segmenter(directory, card.weights.sha256)
+
+
+def segment(
+    image: npt.NDArray[Any],
+    *,
+    model: str = DEFAULT,
+    diameter_px: float | None = None,
+    minimum_area_px: float = 20,
+) -> npt.NDArray[np.uint32]:
+    """Label image of one field.
+
+    Args:
+        image: (y, x), any integer or float dtype, camera counts; colour (y, x, 3) is averaged to grey.
+        model: see :func:`load_model`.
+        diameter_px: median nucleus diameter in px of the image; None estimates it on the image itself.
+        minimum_area_px: smaller objects are debris, px².
+
+    Returns:
+        (y, x) uint32, 1 … n without gaps, 0 = background.
+
+    Raises:
+        ModelError: the model cannot be used.
+        ValueError: the image is neither (y, x) nor colour.
+    """
+    segmenter = load_model(model)
+    pixels = to_grey(image)
+    diameter = diameter_px or estimate_diameter(segmenter, [pixels])
+    return segmenter(pixels, diameter_px=diameter, minimum_area_px=minimum_area_px).labels

@@ -72,7 +72,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def _intensity(wells: pd.DataFrame, record: RunRecord | None) -> tuple[str, str] | None:
-    """(name, column of the nucleus table) of the nuclear channel's integrated intensity; without a record, the first."""
+    """(channel, column) of the nuclear channel's integrated intensity; without a record, of the first channel."""
     if record:
         for channel in record.channels:
             if channel.nuclear:
@@ -88,7 +88,7 @@ def _median_of(intensity: tuple[str, str] | None) -> tuple[str, str] | None:
 def _nuclei(
     run_dir: Path, wells: pd.DataFrame, intensity: str | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Area (px²) and integrated intensity (counts; none without a column) of every whole nucleus, one well at a time."""
+    """Area (px²) and integrated intensity (counts; empty without a column) of whole nuclei, well by well."""
     import pyarrow.parquet as pq
 
     columns = [_AREA, *([intensity] if intensity else [])]

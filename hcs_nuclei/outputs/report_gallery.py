@@ -212,10 +212,12 @@ def _read(
     row, column = parse_well(shot.well)
     group = store / row_name(row) / f"{column:02d}" / str(shot.field)
     array = zarr.open_array((group / "labels" / "nuclei" if labels else group) / str(level), mode="r")
-    leading = ((shot.timepoint,) if array.ndim == 3 + (not labels) else ()) + (() if labels else (0,))
+    # Axes are (t)cyx and (t)yx; one time point is read, for a movie does not fit into memory.
+    first = (shot.timepoint if array.ndim == (3 if labels else 4) else 0,) * (array.ndim > 2)
     centre, edge = window or ((0.5, 0.5), max(array.shape))
-    parts = (_span(size, share, edge) for size, share in zip(array.shape[-2:], centre, strict=True))
-    return np.asarray(array[(*leading, *parts)])
+    y, x = (_span(size, share, edge) for size, share in zip(array.shape[-2:], centre, strict=True))
+    pixels = np.asarray(array[(*first, ..., y, x)])
+    return pixels.reshape(pixels.shape[-2:])
 
 
 def _span(size: int, share: float, edge: int) -> slice:
@@ -232,7 +234,7 @@ def _scale_bar(width: int, pixel_um: float) -> tuple[float, str]:
 
 
 def _webp(grey: npt.NDArray[np.uint8], most: int) -> bytes:
-    """The image at the first quality that takes at most `most` bytes, else at the last: noise must not cost megabytes."""
+    """The image at the first quality that takes at most `most` bytes, else at the last: noise must not cost much."""
     image = Image.fromarray(grey)
     content = b""
     for quality in _QUALITIES:

@@ -16,7 +16,7 @@ from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.provenance import Calibration
 from hcs_nuclei.pipeline.plan import Context
 from hcs_nuclei.plate import Field, Plate
-from hcs_nuclei.segmentation.predict import TILE_PX, Segmenter, median_diameter
+from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.sources import read_image
 
 SAMPLE_FIELDS = 8
@@ -64,28 +64,3 @@ def calibrate_plate(context: Context, sample: Sample) -> Calibration:
         saturation=saturation_level(images),
         sample=tuple(names),
     )
-
-
-def estimate_diameter(segmenter: Segmenter, images: list[npt.NDArray[Any]]) -> float | None:
-    """Median nucleus diameter in px over the middle tile of each image, rounded to 0.1; None where there is none.
-
-    Each image counts by its number of nuclei, so that an empty or a dying well says little.
-    """
-    diameters: list[float] = []
-    counts: list[int] = []
-    for image in images:
-        labels = segmenter(_middle(image)).labels
-        diameter, count = median_diameter(labels)
-        if count:
-            diameters.append(diameter)
-            counts.append(count)
-    if not counts:
-        return None
-    order = np.argsort(diameters)
-    weight = np.cumsum(np.asarray(counts)[order])
-    return round(float(np.asarray(diameters)[order][int(np.searchsorted(weight, weight[-1] / 2))]), 1)
-
-
-def _middle(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    top, left = (max(0, (n - TILE_PX) // 2) for n in image.shape)
-    return image[top : top + TILE_PX, left : left + TILE_PX]

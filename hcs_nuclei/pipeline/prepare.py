@@ -194,9 +194,7 @@ def _outstanding(
     for well in plate.wells:
         job = WellJob(well, well_fingerprint(context, well))
         commit = read_commit(well_table_path(context.run_dir, well.name))
-        if commit is None:
-            outstanding.append(job)
-        elif retry_failed and any(row["status"] in _RETRY_STATUSES for row in commit.fields):
+        if commit is None or (retry_failed and any(row["status"] in _RETRY_STATUSES for row in commit.fields)):
             outstanding.append(job)
         elif commit.fingerprint != job.fingerprint:
             changed.append(well)

@@ -16,6 +16,7 @@ from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
+from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.pipeline.calibrate import calibrate_plate, sample_fields
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards, well_fingerprint
@@ -24,7 +25,7 @@ from hcs_nuclei.pipeline.well import WellSummary, fail_well, process_shard
 from hcs_nuclei.settings import Settings
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from hcs_nuclei.cluster import Client
 
 #: Packages whose versions stand in ``run.json``.
 _PACKAGES = (
@@ -129,6 +130,9 @@ def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = 
         if overwrite:
             set_aside(context.run_dir)
         (context.run_dir / "nuclei").mkdir(parents=True, exist_ok=True)
+        for job in plan.outstanding:
+            # A well that is made again is not done until it is: its old table must not outlive its old label images.
+            well_table_path(context.run_dir, job.well.name).unlink(missing_ok=True)
         sweep(context.run_dir, context.run_dir / "nuclei")
         begin_store(context.store, plan.plate)
         assert plan.record is not None

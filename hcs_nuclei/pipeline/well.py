@@ -7,12 +7,13 @@ A well owns its group in the store and its one Parquet file; running it again re
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,7 @@ class _View:
 
     field: Field
     timepoint: int
-    images: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    images: dict[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
     prediction: npt.NDArray[np.float32] | None = None
     status: str = "ok"
     error: str = ""
@@ -101,6 +102,8 @@ def fail_well(context: Context, job: WellJob, reason: str) -> WellSummary:
         for t in range(context.timepoints)
     ]
     with _disk_errors(context, job.well):
+        with _writer(context, job.well) as writer:
+            writer.commit(job.fingerprint)  # without a field: label images of an earlier attempt go
         write_well(
             well_table_path(context.run_dir, job.well.name),
             nuclei=[],
@@ -119,16 +122,8 @@ class _WellRun:
         self._job = job
         self._segmenter = segmenter
         self._closing = ExitStack()
-        writer = WellWriter(
-            context.store,
-            job.well,
-            channel=context.nuclear,
-            pixel_size_um=context.pixel_size_um,
-            timepoints=context.timepoints,
-            image=context.settings.output.image,
-        )
         with _disk_errors(context, job.well):
-            self._writer = self._closing.enter_context(writer)
+            self._writer = self._closing.enter_context(_writer(context, job.well))
         self._rows: list[dict[str, object]] = []
         self._nuclei: list[dict[str, object]] = []
         self._stack_of: dict[int, dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]]] = {}
@@ -298,6 +293,17 @@ def _predict(view: _View, context: Context, segmenter: Segmenter) -> None:
         raise
     except Exception as error:  # a field that the network cannot take costs itself, never its well
         view.status, view.error = "failed", f"{type(error).__name__}: {error}"
+
+
+def _writer(context: Context, well: Well) -> WellWriter:
+    return WellWriter(
+        context.store,
+        well,
+        channel=context.nuclear,
+        pixel_size_um=context.pixel_size_um,
+        timepoints=context.timepoints,
+        image=context.settings.output.image,
+    )
 
 
 def _identity(context: Context, well: Well, view: _View) -> dict[str, object]:

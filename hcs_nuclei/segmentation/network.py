@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.targets import TARGETS
 
 #: Height and width of every input must be multiples of this: five halvings.
@@ -24,6 +25,7 @@ def build_network(architecture: str = "unet") -> Any:
     Raises:
         KeyError: no architecture of that name.
     """
+    import_keras()
     return ARCHITECTURES[architecture]()
 
 

@@ -37,6 +37,23 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.clip(pixels, *VALUE_RANGE, out=pixels)
 
 
+def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(y, x) of (y, x), (y, x, 3) or (y, x, 4): colours are averaged, opacity is left out; the dtype stays.
+
+    Raises:
+        ValueError: the image has another shape.
+    """
+    if image.ndim == 2:
+        return image
+    if image.ndim == 3 and image.shape[2] in (1, 2, 3, 4):
+        colours = image[..., : 3 if image.shape[2] >= 3 else 1]
+        if colours.shape[2] == 1 or all(np.array_equal(colours[..., 0], colours[..., i]) for i in (1, 2)):
+            return np.ascontiguousarray(colours[..., 0])
+        mean = colours.mean(axis=2)
+        return (mean.round() if image.dtype.kind in "ui" else mean).astype(image.dtype)
+    raise ValueError(f"its shape is {image.shape}; expected (y, x) or colour (y, x, 3)")
+
+
 def noise_level(image: npt.NDArray[Any]) -> float:
     """Standard deviation of the pixel noise of (y, x) `image`, in its own unit, nearly untouched by what it shows.
 

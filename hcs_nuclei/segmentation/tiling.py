@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -73,5 +74,5 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int, int]]:
         return [(0, 0, length)]
     count = -(-(length - overlap) // (tile - overlap))
     starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
-    cuts = [0, *((a + tile + b) // 2 for a, b in zip(starts[:-1], starts[1:], strict=True)), length]
+    cuts = [0, *((a + tile + b) // 2 for a, b in pairwise(starts)), length]
     return [(start, cuts[i], cuts[i + 1]) for i, start in enumerate(starts)]

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.errors import DatasetError
+from hcs_nuclei.segmentation.normalise import to_grey
 
 _IMAGE_SUFFIXES = {".tif", ".tiff", ".png"}
 
@@ -92,8 +93,8 @@ class _ImagesAndLabels:
     def read(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
         if name not in self._labels:
             raise ValueError(f"no label image of that stem in {self._images[name].parent.parent / 'labels'}")
-        image = grey(_decode(self._images[name].read_bytes(), self._images[name].name))
-        labels = _decode(self._labels[name].read_bytes(), self._labels[name].name)
+        image = to_grey(decode(self._images[name].read_bytes(), self._images[name].name))
+        labels = decode(self._labels[name].read_bytes(), self._labels[name].name)
         if labels.shape != image.shape:
             raise ValueError(f"its labels are {labels.shape}, the image is {image.shape}")
         return image, labels.astype(np.int32)
@@ -129,10 +130,10 @@ class _DataScienceBowl:
             raise ValueError(f"{len(files['images'])} images in its folder; expected one")
         if not files["masks"]:
             raise ValueError("no masks")
-        image = grey(self._bytes(files["images"][0]))
+        image = to_grey(self._bytes(files["images"][0]))
         labels = np.zeros(image.shape, np.int32)
         for number, file in enumerate(sorted(files["masks"]), start=1):
-            mask = grey(self._bytes(file))
+            mask = to_grey(self._bytes(file))
             if mask.shape != image.shape:
                 raise ValueError(f"mask {Path(file).name} is {mask.shape}, the image is {image.shape}")
             labels[(mask > 0) & (labels == 0)] = number
@@ -140,29 +141,18 @@ class _DataScienceBowl:
 
     def _bytes(self, file: str) -> npt.NDArray[Any]:
         data = self._zip.read(file) if self._zip else Path(file).read_bytes()
-        return _decode(data, Path(file).name)
+        return decode(data, Path(file).name)
 
 
-def grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(y, x) of (y, x), (y, x, 3) or (y, x, 4): colours are averaged, opacity is left out."""
-    if image.ndim == 2:
-        return image
-    if image.ndim == 3 and image.shape[2] in (1, 2, 3, 4):
-        colours = image[..., : 3 if image.shape[2] >= 3 else 1]
-        if colours.shape[2] == 1 or np.array_equal(colours[..., 0], colours[..., 1]):
-            return np.ascontiguousarray(colours[..., 0])
-        return colours.mean(axis=2).round().astype(image.dtype)
-    raise ValueError(f"its shape is {image.shape}; expected (y, x) or colour")
-
-
-def _decode(data: bytes, name: str) -> npt.NDArray[Any]:
+def decode(data: bytes, name: str) -> npt.NDArray[Any]:
+    """Pixels of a PNG or TIFF file's bytes, told apart by its name."""
     if name.lower().endswith(".png"):
         import imagecodecs
 
-        return np.asarray(imagecodecs.png_decode(data))
+        return np.asarray(imagecodecs.pngdecode(data))
     import tifffile
 
-    return tifffile.imread(io.BytesIO(data))
+    return np.asarray(tifffile.imread(io.BytesIO(data)))
 
 
 def _read_index(path: Path, key: str) -> dict[str, dict[str, str]]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.targets import TARGETS, make_targets
 from hcs_nuclei.training.annotations import AnnotatedImage
@@ -52,7 +53,7 @@ def _place(image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], size: 
 
 
 def _recolour(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    out = image
+    out = image.astype(np.float64)
     if rng.random() < 0.5:
         top = max(float(out.max()), 1e-3)
         out = np.clip(out / top, 0, 1) ** float(np.exp(rng.uniform(-0.6, 0.6))) * top
@@ -83,7 +84,7 @@ def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         for _ in range(int(rng.integers(1, 12))):
             y, x = rng.integers(0, size, 2)
             noise[y : y + int(rng.integers(1, 4)), x : x + int(rng.integers(1, 4))] += rng.uniform(5, 60)
-    return np.clip(normalise(noise.astype(np.float32)) * rng.uniform(0.3, 1.5), -1, 4)
+    return np.clip(normalise(noise.astype(np.float32)) * np.float32(rng.uniform(0.3, 1.5)), -1, 4)
 
 
 def make_dataset(
@@ -94,8 +95,7 @@ def make_dataset(
     Every crop is drawn from a generator seeded by (`seed`, epoch, batch): the same crops in every run, wherever
     training was resumed. Larger images are drawn more often, by the square root of their area.
     """
-    import keras
-
+    keras = import_keras()
     pairs: list[Pair] = [(normalise(a.image), a.labels) for a in annotated]
     weights = np.sqrt([image.size for image, _ in pairs])
     weights = weights / weights.sum()

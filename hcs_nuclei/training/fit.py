@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.network import build_network
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS
 from hcs_nuclei.training.annotations import AnnotatedImage
@@ -82,8 +83,7 @@ def fit(
     Everything that a resumed run needs is under ``out/checkpoint``; called again with the same arguments it goes on
     from the last finished epoch. ``out/history.json`` holds the loss and accuracy of every epoch.
     """
-    import keras
-
+    keras = import_keras()
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
     try:

@@ -1,0 +1,60 @@
+"""``hcs-nuclei``: every command, and what each kind of error means to a shell.
+
+Exit status: 0 done; 3 done, with fields missing, unreadable or failed; 2 a wrong call, nothing written; 130 after
+Ctrl-C; 1 otherwise. Data goes to stdout, progress and messages to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from hcs_nuclei.cli import models, plates, process
+from hcs_nuclei.errors import HcsNucleiError, UserError
+
+app = typer.Typer(
+    name="hcs-nuclei",
+    help="Batch high-content screening of cell nuclei: plate directories in, label images and tables out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+plates.register(app)
+process.register(app)
+models.register(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    try:
+        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except UserError as error:
+        _say(error)
+        return 2
+    except HcsNucleiError as error:
+        _say(error)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        print("hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # A reader such as `head` that has seen enough: no message, and none from Python's own flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _say(error: HcsNucleiError) -> None:
+    print(f"hcs-nuclei: {error}", file=sys.stderr)

@@ -1,0 +1,173 @@
+"""``segment``, ``evaluate``, ``train`` and ``models``: single images, figures, and where models come from."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hcs_nuclei.cli.arguments import JsonOption, write_json
+from hcs_nuclei.errors import OutputError, PlaneError
+
+ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
+
+models_app = typer.Typer(help="The models that can be used: list, show.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(segment)
+    app.command()(evaluate)
+    app.command()(train)
+    app.add_typer(models_app, name="models")
+
+
+def segment(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG images.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where <stem>.tif label images are written.")],
+    model: ModelOption = "default",
+    diameter: Annotated[
+        float | None, typer.Option(min=2, help="Median nucleus diameter, px; left out, estimated on each image.")
+    ] = None,
+) -> None:
+    """Write a uint32 label image for each image; one CSV row an image on stdout."""
+    import numpy as np
+    import tifffile
+
+    from hcs_nuclei.models.loading import load_model
+    from hcs_nuclei.segmentation.diameter import estimate_diameter
+    from hcs_nuclei.segmentation.normalise import to_grey
+
+    stems = [image.stem for image in images]
+    double = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if double:
+        raise OutputError(f"Several images are named {', '.join(double)}: their label images would share a file.")
+    segmenter = load_model(model)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The output {out} cannot be made: {error.strerror}. Choose another --out.") from None
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["image", "labels", "height", "width", "nuclei", "diameter_px", "mean_confidence", "error"])
+    failed = False
+    for image in images:
+        try:
+            pixels = to_grey(_read_loose(image))
+        except (PlaneError, ValueError) as error:
+            failed = True
+            print(f"hcs-nuclei: {image}: {error}", file=sys.stderr)
+            rows.writerow([image, "", "", "", "", "", "", str(error)])
+            continue
+        used = diameter or estimate_diameter(segmenter, [pixels])
+        result = segmenter(pixels, diameter_px=used)
+        target = out / f"{image.stem}.tif"
+        tifffile.imwrite(target, result.labels, compression="zlib")
+        count = result.confidence.size
+        mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
+        rows.writerow([image, target, *pixels.shape, count, used or "", mean, ""])
+        sys.stdout.flush()
+    if failed:
+        raise typer.Exit(3)
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(metavar="DATASET", help="DSB2018 folder or zip, or images/ and labels/.")],
+    split: Annotated[str | None, typer.Option(help="train, val, test ...; left out, every image.")] = "test",
+    modality: Annotated[str | None, typer.Option(help="fluorescence, histology, brightfield; left out, all.")] = None,
+    model: ModelOption = "default",
+    json_to: JsonOption = None,
+) -> None:
+    """Segment annotated images and compare: AP, Kaggle's score, counts, merges and splits, pixels."""
+    from hcs_nuclei.models.loading import load_model
+    from hcs_nuclei.models.loading import segment as segment_image
+    from hcs_nuclei.training.annotations import read_annotations
+    from hcs_nuclei.training.evaluation import evaluate as evaluate_images
+
+    annotated = read_annotations(data, split=split, modality=modality)
+    load_model(model)
+    figures = evaluate_images(annotated, lambda image: segment_image(image, model=model))
+    if json_to is not None:
+        write_json(json_to, figures)
+    if json_to != "-":
+        typer.echo(_figures_text(figures))
+
+
+def train(
+    data: Annotated[list[Path], typer.Option(metavar="DATASET", help="Annotated images with train and val splits.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model and its checkpoints are written.")],
+    architecture: Annotated[str, typer.Option(help="Name in the table of architectures.")] = "unet",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Left out, the default of the recipe.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Train on images of this modality.")] = "fluorescence",
+    name: Annotated[str, typer.Option(help="Name in the model's card.")] = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train a model; started again with the same arguments it goes on from the last finished epoch."""
+    from hcs_nuclei.segmentation.network import ARCHITECTURES
+    from hcs_nuclei.training.fit import FitSettings
+    from hcs_nuclei.training.train import train_model
+
+    if architecture not in ARCHITECTURES:
+        raise typer.BadParameter(f"{architecture!r}; known are {', '.join(ARCHITECTURES)}", param_hint="--architecture")
+    given = {"architecture": architecture, "seed": seed} | ({"epochs": epochs} if epochs else {})
+    card = train_model(data, out, FitSettings(**given), modality=modality, name=name, verbose=2)
+    print(_figures_text(card.evaluation["val"]), file=sys.stderr)
+    typer.echo(str(out))
+
+
+@models_app.command("list")
+def list_all(json_to: JsonOption = None) -> None:
+    """The shipped model and those in the store."""
+    from hcs_nuclei.models.store import list_models
+
+    rows = [{"id": card.identifier, "name": card.name, "directory": str(place)} for place, card in list_models()]
+    if json_to is not None:
+        write_json(json_to, rows)
+    if json_to != "-":
+        for number, row in enumerate(rows):
+            typer.echo(f"{row['id']}  {row['name']}{'  (default)' if number == 0 else ''}")
+
+
+@models_app.command("show")
+def show(
+    model: Annotated[str, typer.Argument(metavar="ID|DIR", help="Identifier, name or directory.")] = "default",
+) -> None:
+    """A model's card, as JSON."""
+    from hcs_nuclei.models.store import resolve_model
+
+    typer.echo(resolve_model(model)[1].model_dump_json(indent=2))
+
+
+def _read_loose(path: Path) -> Any:
+    """Any TIFF or PNG: through the plate reader's guards where it takes it, colour by the annotation reader."""
+    from hcs_nuclei.plate import Plane
+    from hcs_nuclei.sources import read_image
+    from hcs_nuclei.training.annotations import decode
+
+    try:
+        return read_image(path.parent, [Plane("", path.name)])
+    except PlaneError:
+        if path.suffix.lower() != ".png" or not path.is_file():
+            raise
+        return decode(path.read_bytes(), path.name)
+
+
+def _figures_text(figures: dict[str, Any]) -> str:
+    pooled, pixels = figures["pooled_ap"], figures["pixels"]
+    return "\n".join(
+        [
+            f"{figures['images']} images, {figures['nuclei']:,} annotated nuclei, {figures['predicted']:,} found",
+            "pooled AP    "
+            + "  ".join(f"{t} {pooled[t]:.3f}" for t in ("0.50", "0.70", "0.80", "0.90"))
+            + f"  mean {figures['pooled_ap_mean']:.3f}",
+            f"per-image AP 0.50 {figures['per_image_ap_50']:.3f}   Kaggle mAP {figures['kaggle_map']:.3f}   "
+            f"count error {100 * figures['count_error']:.1f} %   "
+            f"merges {figures['merges']}, splits {figures['splits']}",
+            f"pixels       accuracy {pixels['accuracy']:.3f}  precision {pixels['precision']:.3f}  "
+            f"recall {pixels['recall']:.3f}  F1 {pixels['f1']:.3f}  IoU {pixels['iou']:.3f}  "
+            f"(support: nucleus {pixels['support_nucleus']:,}, background {pixels['support_background']:,})",
+        ]
+    )
+

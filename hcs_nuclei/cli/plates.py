@@ -1,0 +1,98 @@
+"""``inspect``, ``simulate``, ``report`` and ``demo``: plates looked at, made, and shown."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hcs_nuclei.cli.arguments import JsonOption, write_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    app.command()(demo)
+    app.command()(simulate)
+    app.command()(inspect)
+    app.command()(report)
+
+
+def inspect(
+    plate: Annotated[Path, typer.Argument(metavar="PLATE", help="A plate directory of any known vendor.")],
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
+    ] = None,
+    json_to: JsonOption = None,
+) -> None:
+    """Say what a plate directory is and what it lacks; nothing is written."""
+    from hcs_nuclei.sources import inspection, open_plate, render_inspection
+
+    found = inspection(open_plate(plate, pattern=pattern))
+    if json_to is not None:
+        write_json(json_to, found)
+    if json_to != "-":
+        typer.echo(render_inspection(found, width=shutil.get_terminal_size((100, 24)).columns))
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the plate and, beside it, its truth are made.")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="imagexpress, operetta, cellvoyager or cellomics.")
+    ] = "imagexpress",
+    wells: Annotated[int, typer.Option(min=1, help="Number of wells.")] = 24,
+    fields: Annotated[int, typer.Option(min=1, help="Fields in each well.")] = 1,
+    size: Annotated[int, typer.Option(min=64, help="Height and width of a field, px.")] = 512,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same plate.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the plate.")] = "SIM-0001",
+) -> None:
+    """Make a plate with known truth in a vendor's layout; the last line of stdout is its directory."""
+    from hcs_nuclei.simulate import simulate_plate
+
+    made = simulate_plate(out, format=format_name, wells=wells, fields=fields, size=size, seed=seed, name=name)
+    print(f"Truth (labels, nuclei, wells, layout): {made.truth}", file=sys.stderr)
+    typer.echo(str(made.directory))
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Run directories, or directories of runs.")],
+) -> None:
+    """Make the reports of finished runs again, from their files alone."""
+    from hcs_nuclei.outputs.reading import find_runs
+    from hcs_nuclei.outputs.report import write_report
+
+    for run in find_runs(runs):
+        typer.echo(str(write_report(run)))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the simulated plate and its run are made.")] = Path(
+        "demo-out"
+    ),
+) -> None:
+    """Simulate a plate, process it through the Prefect flow, and say where the report is."""
+    from hcs_nuclei.cli.process import ProcessOptions, process_plates
+    from hcs_nuclei.settings import load_settings
+    from hcs_nuclei.simulate import simulate_plate
+
+    plates, runs, name = out / "plates", out / "runs", "SIM-0001"
+    directory = plates / name
+    if not directory.is_dir():
+        print("Simulating a plate of 24 wells in ImageXpress layout (a dose response of two compounds) ...", file=sys.stderr)
+        directory = simulate_plate(plates, wells=24, fields=1, size=512, name=name).directory
+    print(
+        "Processing it through the flow on Prefect's embedded server, as\n"
+        f"  hcs-nuclei process {directory} --out {runs} --prefect",
+        file=sys.stderr,
+    )
+    status = process_plates([directory], runs, load_settings(), ProcessOptions(prefect=True))
+    print(
+        f"\nThe report, to open in a browser:  {(runs / name / 'report.html').resolve()}\n"
+        f"Every nucleus, to read in pandas:  pd.read_parquet({str(runs / name / 'nuclei')!r})\n"
+        f"Images and labels (OME-Zarr):      {runs / name / 'plate.ome.zarr'}\n"
+        f"The truth that it can be held to:  {plates / f'{name}-truth'}",
+        file=sys.stderr,
+    )
+    raise typer.Exit(status)

@@ -1,0 +1,198 @@
+"""``process``: one or many plates, each to its run directory; the worst outcome is the exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hcs_nuclei.cli.arguments import JsonOption, write_json
+from hcs_nuclei.errors import HcsNucleiError, RunConflictError, SettingsError, UserError
+from hcs_nuclei.settings import Settings, load_settings
+
+#: The worst first.
+_SEVERITY = (1, 3, 0)
+_FAULTS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """What changes how a run is carried out and not what it gives."""
+
+    cluster: str = "local"
+    workers: int | None = None
+    overwrite: bool = False
+    retry_failed: bool = False
+    prefect: bool = False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command()(process)
+
+
+def process(
+    plates: Annotated[list[Path], typer.Argument(metavar="PLATE...", help="Plate directories; only ever read.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of runs; each plate gets one in it.")],
+    assay: Annotated[Path | None, typer.Option(metavar="FILE", help="Assay recipe (YAML).")] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Nuclear channel: its name, or the vendor's token (DAPI, w1, ch1, C01, d0).")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="ID|DIR", help="Model; left out, the default one.")] = None,
+    plate_name: Annotated[str | None, typer.Option(help="Instead of the vendor's plate name.")] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option(metavar="SPEC", help="local, local-gpu, tcp://..., tls://... or a scheduler file.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine; left out, one to each core or GPU.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make everything again; former tables are kept under .previous.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Make wells with faults again.")] = False,
+    prefect: Annotated[
+        bool | None,
+        typer.Option(
+            "--prefect/--no-prefect",
+            help="Run as a Prefect flow; left out, where a Prefect API URL is configured.",
+            show_default=False,
+        ),
+    ] = None,
+    json_to: JsonOption = None,
+) -> None:
+    """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
+    settings = load_settings(
+        assay, {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern}
+    )
+    use_prefect = prefect if prefect is not None else api_url_configured()
+    options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
+    raise typer.Exit(process_plates(plates, out, settings, options, json_to))
+
+
+def process_plates(
+    plates: list[Path], out: Path, settings: Settings, options: ProcessOptions, json_to: str | None = None
+) -> int:
+    """Process `plates` one after another and say how each went; returns the worst exit status.
+
+    Raises:
+        UserError: a plate cannot be processed as asked; then none is begun.
+    """
+    from hcs_nuclei.cli.progress import show_progress
+
+    _check_all(plates, out, settings, options)
+    statuses: list[int] = []
+    results: list[dict[str, Any]] = []
+    for plate in plates:
+        try:
+            with show_progress() as show:
+                result = _process(plate, out, settings, options, show)
+        except HcsNucleiError as error:
+            if len(plates) == 1:
+                raise
+            print(f"hcs-nuclei: {plate}: {error}", file=sys.stderr)
+            statuses.append(1)
+            results.append({"plate": str(plate), "exit_status": 1, "error": str(error)})
+            continue
+        _say(result)
+        statuses.append(result.exit_status)
+        results.append({**asdict(result), "run_dir": str(result.run_dir), "exit_status": result.exit_status})
+        if json_to != "-":
+            typer.echo(str(result.run_dir))
+    if json_to is not None:
+        write_json(json_to, results)
+    return min(statuses, key=_SEVERITY.index)
+
+
+def api_url_configured() -> bool:
+    """Whether Prefect's settings name a server, by environment or active profile; looked up without importing it."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    import tomllib
+
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    try:
+        profiles = tomllib.loads((home / "profiles.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
+    return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def _check_all(plates: list[Path], out: Path, settings: Settings, options: ProcessOptions) -> None:
+    """Find every reason to refuse before the first plate is begun."""
+    from hcs_nuclei.pipeline.prepare import prepare_plate
+
+    if len(plates) > 1 and settings.plate_name:
+        raise SettingsError("--plate-name names one plate; several were given. Process them one by one.")
+    faults: list[str] = []
+    runs: dict[Path, Path] = {}
+    for plate in plates:
+        try:
+            plan, _ = prepare_plate(
+                plate, out, settings, overwrite=options.overwrite, retry_failed=options.retry_failed
+            )
+        except UserError as error:
+            if len(plates) == 1:
+                raise
+            faults.append(f"{plate}: {error}")
+            continue
+        run = plan.context.run_dir
+        if run in runs:
+            faults.append(f"{plate} and {runs[run]} are both plate {plan.context.plate}: they would share {run}.")
+        runs[run] = plate
+    if faults:
+        raise RunConflictError("Nothing was begun, since not every plate can be processed:\n" + "\n".join(faults))
+
+
+def _process(plate: Path, out: Path, settings: Settings, options: ProcessOptions, show: Any) -> Any:
+    if options.prefect:
+        from flows.process_plate import ProcessPlateParameters, run_process_plate
+
+        parameters = ProcessPlateParameters(
+            plate=str(plate),
+            out=str(out),
+            settings=settings,
+            cluster=options.cluster,
+            workers=options.workers,
+            overwrite=options.overwrite,
+            retry_failed=options.retry_failed,
+        )
+        return run_process_plate(parameters, on_progress=show)
+    from hcs_nuclei.pipeline.run import process_plate
+
+    return process_plate(
+        plate,
+        out,
+        settings,
+        cluster=options.cluster,
+        workers=options.workers,
+        overwrite=options.overwrite,
+        retry_failed=options.retry_failed,
+        on_progress=show,
+    )
+
+
+def _say(result: Any) -> None:
+    """The end of a run in a few lines on stderr."""
+
+    def words(counts: dict[str, int], what: str) -> str:
+        return f"{sum(counts.values())} {what} (" + ", ".join(f"{n} {status}" for status, n in counts.items()) + ")"
+
+    kept = f", {result.kept} of them from before" if result.kept else ""
+    lines = [
+        f"{result.plate}: {result.nuclei:,} nuclei in {words(result.wells_by_status, 'wells')}{kept}; "
+        f"{words(result.fields_by_status, 'fields')}"
+    ]
+    lines += [f"  {fault}" for fault in result.faults[:_FAULTS_SHOWN]]
+    if len(result.faults) > _FAULTS_SHOWN:
+        lines.append(f"  and {len(result.faults) - _FAULTS_SHOWN} more faults: see fields.parquet or the report")
+    lines += [f"  warning: {warning}" for warning in result.warnings]
+    lines.append(f"  report: {result.run_dir / 'report.html'}")
+    print("\n".join(lines), file=sys.stderr)

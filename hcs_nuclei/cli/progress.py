@@ -1,0 +1,87 @@
+"""Progress of a run for people: a bar on a terminal, a plain line now and then otherwise; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hcs_nuclei.pipeline.run import Progress
+
+#: Seconds between plain lines: enough to see that it goes on, few on a 1536-well plate.
+PLAIN_EVERY_S = 15.0
+_STAGES = {
+    "prepare": "opened",
+    "calibrate": "calibrated on a sample of its fields",
+    "finish": "writing tables and report",
+}
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[Progress], None]]:
+    """A function that shows what it is told; the bar is gone when the context ends."""
+    if sys.stderr.isatty():
+        with _bar() as show:
+            yield show
+    else:
+        yield _plain()
+
+
+def _plain() -> Callable[[Progress], None]:
+    began: dict[str, float] = {}
+    last = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if progress.stage != "wells":
+            detail = f" ({progress.done} of {progress.total} wells done before)" if _resumed(progress) else ""
+            print(f"{progress.plate}: {_STAGES[progress.stage]}{detail}", file=sys.stderr, flush=True)
+            return
+        now = time.monotonic()
+        start = began.setdefault(progress.plate, now)
+        if now - last < PLAIN_EVERY_S and progress.done < progress.total:
+            return
+        last = now
+        faults = f", {progress.faults} fields with faults" if progress.faults else ""
+        print(
+            f"{progress.plate}: {progress.done} of {progress.total} wells, {progress.nuclei:,} nuclei{faults}, "
+            f"{now - start:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return show
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("wells  {task.fields[nuclei]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+    tasks: dict[str, object] = {}
+
+    def show(progress: Progress) -> None:
+        if progress.plate not in tasks:
+            tasks[progress.plate] = bars.add_task(progress.plate, total=progress.total or None, nuclei="")
+        nuclei = f"{progress.nuclei:,} nuclei" if progress.stage == "wells" else _STAGES[progress.stage]
+        if progress.faults:
+            nuclei += f", {progress.faults} faults"
+        bars.update(tasks[progress.plate], completed=progress.done, total=progress.total or None, nuclei=nuclei)  # type: ignore[arg-type]
+
+    with bars:
+        yield show
+
+
+def _resumed(progress: Progress) -> bool:
+    return progress.stage == "prepare" and progress.done > 0
