@@ -75,8 +75,8 @@
     tiles.forEach((tile) => { tile.style.gridColumn = asPlate ? String(placeOf(tile)) : ""; });
   }
   layoutButtons.forEach((button) => button.addEventListener("click", () => lay(button.dataset.layout === "plate")));
-  // So few columns leave room for large tiles in the plate's own places.
-  lay(places <= 8);
+  // The plate's own places, where that leaves tiles large enough to see nuclei in.
+  lay(gallery.clientWidth / places >= 100);
 
   const outlineBoxes = all(".outlines");
   function showOutlines(shown) {
@@ -121,6 +121,6 @@
     if (event.target.matches("input[type=range]")) return;
     if (event.key === "ArrowRight") show(open + 1);
     else if (event.key === "ArrowLeft") show(open - 1);
-    else if (event.key === "o") showOutlines(root.classList.contains("no-outlines"));
+    else if (event.key.toLowerCase() === "o") showOutlines(root.classList.contains("no-outlines"));
   });
 })();

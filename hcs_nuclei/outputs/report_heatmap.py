@@ -115,7 +115,8 @@ def plate_map(
     """
     ordered = wells.sort_values(["Metadata_Timepoint", "Metadata_Row", "Metadata_Column"], kind="stable")
     times = [rows for _, rows in ordered.groupby("Metadata_Timepoint")]
-    places = dict(zip(zip(times[0]["Metadata_Row"], times[0]["Metadata_Column"], strict=True), range(len(times[0]))))
+    wells_of_a_time = zip(times[0]["Metadata_Row"], times[0]["Metadata_Column"], strict=True)
+    places = {place: index for index, place in enumerate(wells_of_a_time)}
     rows, columns = PLATE_FORMATS[wells_in_format]
     metrics = _metrics(times, pixel_size_um, intensity)
     palette, ink_from = _palette()
@@ -132,9 +133,7 @@ def plate_map(
         metrics=metrics,
         states=tuple(tuple(_state(row) for row in _rows(time)) for time in times),
         words=tuple(
-            tuple(
-                _words(row, [metric.values[t][i] for metric in metrics], metrics) for i, row in enumerate(_rows(time))
-            )
+            tuple(_words(row, [(m, m.values[t][i]) for m in metrics]) for i, row in enumerate(_rows(time)))
             for t, time in enumerate(times)
         ),
         palette=palette,
@@ -207,7 +206,7 @@ def _state(row: Mapping[str, Any]) -> str:
     return _STATES[row["status"]]
 
 
-def _words(row: Mapping[str, Any], values: Sequence[float | None], metrics: Sequence[Metric]) -> str:
+def _words(row: Mapping[str, Any], values: Sequence[tuple[Metric, float | None]]) -> str:
     """What is shown of a well when it is pointed at, line by line."""
     count, fields = row["Metadata_Object_Count"], int(row["Metadata_Site_Count"])
     expected = int(row["Metadata_Site_Count_Expected"])
@@ -216,7 +215,7 @@ def _words(row: Mapping[str, Any], values: Sequence[float | None], metrics: Sequ
     else:
         first = f"{row['Metadata_Well']}: {int(count):,} {'nucleus' if count == 1 else 'nuclei'}"
     lines = [first, f"{fields} of {expected} field{'s' if expected > 1 else ''} measured"]
-    for metric, value in zip(metrics, values, strict=True):
+    for metric, value in values:
         if value is not None and not (metric.key == "count" and expected == 1):
             lines.append(f"{metric.label}: {number(value)} {metric.unit}")
     for name, words in (("Blank", "blank"), ("Saturated", "saturated")):

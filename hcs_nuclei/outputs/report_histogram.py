@@ -12,6 +12,8 @@ from hcs_nuclei.outputs.report_heatmap import compact, number
 
 WIDTH, HEIGHT = 400, 130
 _BINS = 64
+#: Half the width of the median's label, which must not leave the drawing.
+_LABEL = 50
 #: Few merged or dirty objects would else leave the histogram a spike at its left end.
 _LAST_PERCENTILE = 99.5
 
@@ -20,7 +22,7 @@ _LAST_PERCENTILE = 99.5
 class Histogram:
     """A histogram as it is drawn: `path` is the outline in a box of :data:`WIDTH` × :data:`HEIGHT` px.
 
-    `ticks` are (x in px, label); `median` is (x in px, label); `beyond` counts nuclei past the right end.
+    `ticks` are (x in px, label); `median` is (x in px, x of its label, label); `beyond` counts nuclei past the end.
     """
 
     label: str
@@ -28,7 +30,7 @@ class Histogram:
     nuclei: int
     path: str
     ticks: tuple[tuple[float, str], ...]
-    median: tuple[float, str]
+    median: tuple[float, float, str]
     beyond: int
 
 
@@ -45,13 +47,14 @@ def histogram(label: str, unit: str, values: npt.NDArray[np.floating[Any]]) -> H
     width = WIDTH / _BINS
     steps = "".join(f"V{HEIGHT - h:.1f}H{(i + 1) * width:.2f}" for i, h in enumerate(heights))
     middle = float(np.median(known))
+    place = WIDTH * middle / end
     return Histogram(
         label=label,
         unit=unit,
         nuclei=int(known.size),
         path=f"M0 {HEIGHT}{steps}V{HEIGHT}Z",
         ticks=tuple((WIDTH * t / end, compact(t)) for t in np.arange(0, end * 1.001, step)),
-        median=(WIDTH * middle / end, number(middle)),
+        median=(place, min(max(place, _LABEL), WIDTH - _LABEL), number(middle)),
         beyond=int((known > end).sum()),
     )
 
