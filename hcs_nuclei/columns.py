@@ -37,20 +37,18 @@ _FIELD = Column("Metadata_Field", "int32", "", "field of view, the number in the
 _TIMEPOINT = Column("Metadata_Timepoint", "int32", "", "0-based index on the store's t axis")
 
 _NUCLEUS = (
-    Column(
-        "Metadata_ObjectNumber", "uint32", "", "pixel value in the label image, unique in it over all time points"
-    ),
+    Column("Metadata_ObjectNumber", "uint32", "", "pixel value in the label image, unique in it over all time points"),
     Column("Metadata_Center_X", "float64", "px", "centroid, from the left edge; the centre of the first pixel is 0"),
     Column("Metadata_Center_Y", "float64", "px", "centroid, from the top edge; the centre of the first pixel is 0"),
     Column("Metadata_Confidence", "float32", "0-1", "the network's confidence in this nucleus"),
     Column("Metadata_QC_TouchesEdge", "bool", "", "touches the edge of the field: its area and shape are cut off"),
-    Column("Metadata_QC_Saturated", "bool", "", "holds at least one pixel at the camera's limit in the nuclear channel"),
+    Column("Metadata_QC_Saturated", "bool", "", "holds a pixel at the camera's limit in the nuclear channel"),
 )
 
 SHAPE = (
     Column("Nuclei_AreaShape_Area", "float64", "px²", "number of pixels"),
     Column("Nuclei_AreaShape_Perimeter", "float64", "px", "outline through border pixels' centres, as CellProfiler"),
-    Column("Nuclei_AreaShape_Eccentricity", "float64", "0-1", "of the ellipse with the same second moments; 0 = circle"),
+    Column("Nuclei_AreaShape_Eccentricity", "float64", "0-1", "of the ellipse of equal second moments; 0 = circle"),
     Column("Nuclei_AreaShape_FormFactor", "float64", "", "4π × area / perimeter²; 1 = circle"),
     Column("Nuclei_AreaShape_Solidity", "float64", "0-1", "area / area of the convex hull"),
     Column("Nuclei_AreaShape_Extent", "float64", "0-1", "area / area of the bounding box"),
@@ -92,7 +90,7 @@ _FIELD_ROW = (
     Column("Metadata_Position_X", "float64", "µm", "stage position; null where the vendor does not say"),
     Column("Metadata_Position_Y", "float64", "µm", "stage position, pointing down; null where the vendor does not say"),
     Column("Metadata_NuclearAreaFraction", "float64", "0-1", "share of the field's pixels inside nuclei"),
-    Column("Metadata_QC_Blank", "bool", "", "every pixel of the nuclear channel has one value: lamp, shutter or export"),
+    Column("Metadata_QC_Blank", "bool", "", "all of the nuclear channel has one value: lamp, shutter or export"),
     Column("Metadata_QC_SaturatedFraction", "float64", "0-1", "share of nuclear-channel pixels at the camera's limit"),
     Column("Metadata_QC_Saturated", "bool", "", "more than 1 % of the nuclear channel is at the camera's limit"),
 )
@@ -102,7 +100,7 @@ _WELL_ROW = (
     Column("error", "string", "", "what was wrong with its fields, in words; empty where status is ok"),
     Column("Metadata_Site_Count_Expected", "int32", "", "fields that the plate expects in this well"),
     Column("Metadata_Site_Count", "int32", "", "fields that were measured"),
-    Column("Metadata_Object_Count", "int64", "", "nuclei over the measured fields; 0 if empty, null if none was measured"),
+    Column("Metadata_Object_Count", "int64", "", "nuclei over the measured fields; 0 if empty, null if not measured"),
     Column("Metadata_Object_Count_PerField", "float64", "", "nuclei per measured field; null where none was measured"),
     Column("Metadata_Density_per_mm2", "float64", "1/mm²", "nuclei per mm² of measured field; null without pixel size"),
     Column("Metadata_NuclearAreaFraction", "float64", "0-1", "share of the measured fields' pixels inside nuclei"),
@@ -131,7 +129,6 @@ def well_columns(channels: Sequence[str]) -> tuple[Column, ...]:
     """The well table's columns in order: identity, counts, QC, then the median over whole nuclei of each feature."""
     features = [c for c in nucleus_columns(channels) if c.name.startswith("Nuclei_")]
     medians = tuple(
-        Column(c.name.replace("Nuclei_", "Median_Nuclei_", 1), "float64", c.unit, f"median over whole nuclei: {c.meaning}")
-        for c in features
+        Column(f"Median_{c.name}", "float64", c.unit, f"median over whole nuclei: {c.meaning}") for c in features
     )
     return (*IDENTITY, _TIMEPOINT, *_WELL_ROW, *medians)

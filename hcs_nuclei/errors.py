@@ -64,4 +64,4 @@ class PlaneError(HcsNucleiError, OSError):
 
 
 class RunFailedError(HcsNucleiError, RuntimeError):
-    """A run could not go on (a full disk, a lost cluster); what is finished is kept and the run can be started again."""
+    """A run could not go on (a full disk, a lost cluster); what is finished is kept, a second start goes on."""

@@ -58,12 +58,16 @@ class Settings(_Group):
     channel: str | None = Field(
         default=None,
         title="Nuclear channel",
-        description="Name or vendor token (DAPI, w1, ch1, C01, d0); left out: a DAPI/Hoechst-like name, or the only one.",
+        description=(
+            "Name or vendor token (DAPI, w1, ch1, C01, d0); left out: a DAPI/Hoechst-like name, or the only one."
+        ),
     )
     z: Literal["auto", "max"] | int = Field(
         default="auto",
         title="Z planes",
-        description="auto: the instrument's projection, else the maximum; max: maximum of all planes; a number: that plane.",
+        description=(
+            "auto: the instrument's projection, else the maximum; max: maximum of all planes; a number: that plane."
+        ),
     )
     model: str = Field(
         default="default",
@@ -76,7 +80,10 @@ class Settings(_Group):
     pattern: str | None = Field(
         default=None,
         title="File name pattern",
-        description="Regular expression with named groups well (or row and column), field, channel, z, t for plates of no known vendor.",
+        description=(
+            "Regular expression with named groups well (or row and column), field, channel, z, t, for plates of no "
+            "known vendor."
+        ),
     )
     segmentation: SegmentationSettings = SegmentationSettings()
     output: OutputSettings = OutputSettings()
@@ -91,7 +98,7 @@ class Settings(_Group):
 
     def to_yaml(self) -> str:
         """The recipe as YAML, as ``--assay`` reads it."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
 
 def load_settings(

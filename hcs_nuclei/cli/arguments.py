@@ -12,7 +12,8 @@ import typer
 from hcs_nuclei.errors import OutputError
 
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE|-", help="Write the answer as JSON to a file, or to stdout with -.")
+    str | None,
+    typer.Option("--json", metavar="FILE|-", help="Write the answer as JSON to a file, or to stdout with -."),
 ]
 
 

@@ -170,4 +170,3 @@ def _figures_text(figures: dict[str, Any]) -> str:
             f"(support: nucleus {pixels['support_nucleus']:,}, background {pixels['support_background']:,})",
         ]
     )
-

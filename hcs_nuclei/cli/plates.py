@@ -80,7 +80,10 @@ def demo(
     plates, runs, name = out / "plates", out / "runs", "SIM-0001"
     directory = plates / name
     if not directory.is_dir():
-        print("Simulating a plate of 24 wells in ImageXpress layout (a dose response of two compounds) ...", file=sys.stderr)
+        print(
+            "Simulating a plate of 24 wells in ImageXpress layout (a dose response of two compounds) ...",
+            file=sys.stderr,
+        )
         directory = simulate_plate(plates, wells=24, fields=1, size=512, name=name).directory
     print(
         "Processing it through the flow on Prefect's embedded server, as\n"

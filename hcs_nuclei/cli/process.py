@@ -68,9 +68,7 @@ def process(
     json_to: JsonOption = None,
 ) -> None:
     """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
-    settings = load_settings(
-        assay, {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern}
-    )
+    settings = load_settings(assay, {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern})
     use_prefect = prefect if prefect is not None else api_url_configured()
     options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
     raise typer.Exit(process_plates(plates, out, settings, options, json_to))

@@ -87,7 +87,8 @@ def read_card(directory: Path) -> ModelCard:
     if found != card.weights.sha256:
         raise ModelError(
             f"The weights {weights} do not match their card: sha256 {found[:12]}… found, "
-            f"{card.weights.sha256[:12]}… expected. Take the model again from its source, or choose another with --model."
+            f"{card.weights.sha256[:12]}… expected. Take the model again from its source, or choose another "
+            "with --model."
         )
     return card
 
@@ -113,7 +114,7 @@ def write_card(directory: Path, card: ModelCard) -> None:
 
 
 def load_network(directory: Path, card: ModelCard) -> Any:
-    """The Keras network that `card` describes, built from our own code and filled with its weights.
+    """The Keras network that `card` describes, in its form for inference, built from our own code.
 
     Raises:
         ModelError: an architecture that we do not know, or weights of other names or shapes than it has.
@@ -121,7 +122,7 @@ def load_network(directory: Path, card: ModelCard) -> Any:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    from hcs_nuclei.segmentation.network import ARCHITECTURES, build_network
+    from hcs_nuclei.segmentation.network import ARCHITECTURES, build_network, fold_normalisation
 
     if card.architecture not in ARCHITECTURES:
         raise ModelError(
@@ -143,4 +144,4 @@ def load_network(directory: Path, card: ModelCard) -> Any:
         )
     for variable in network.variables:
         variable.assign(arrays[variable.path].astype(np.float32))
-    return network
+    return fold_normalisation(network, build_network(card.architecture, folded=True))

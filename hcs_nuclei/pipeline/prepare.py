@@ -207,14 +207,14 @@ def _outstanding(
             ""
             if record.source.directory == str(context.root)
             else (
-                f" The run was made from {record.source.directory}; a copy of a plate keeps its identity only where file "
-                "times are kept as well."
+                f" The run was made from {record.source.directory}; a copy of a plate keeps its identity only where "
+                "file times are kept as well."
             )
         )
         raise RunConflictError(
             f"Plate {context.plate}: the input of {len(changed)} finished wells changed since they were processed "
-            f"({_some(w.name for w in changed)}).{elsewhere} Choose another --out, or make the run again with --overwrite; "
-            "--retry-failed does only wells again that had faults."
+            f"({_some(w.name for w in changed)}).{elsewhere} Choose another --out, or make the run again with "
+            "--overwrite; --retry-failed does only wells again that had faults."
         )
     return tuple(outstanding), len(plate.wells) - len(outstanding)
 

@@ -186,7 +186,8 @@ class _WellRun:
 
     def _measure(self, view: _View) -> None:
         context = self._context
-        assert view.prediction is not None and context.calibration is not None
+        assert view.prediction is not None
+        assert context.calibration is not None
         prediction, limit = view.prediction, context.calibration.saturation
         made = self.timed(
             "instances",

@@ -12,7 +12,7 @@ HIGH_PERCENTILE = 99.8
 #: The contrast that counts as 1 is at least this many standard deviations of the pixel noise: a field of pure noise
 #: spans about 5 between the two percentiles, so it stays small instead of being stretched until it looks like nuclei.
 NOISE_FLOOR = 12.0
-#: Normalised values are kept in this range: one hot pixel or one bright nucleus in an empty field must not swamp the network.
+#: Normalised values are kept in this range: one hot pixel or one bright nucleus must not swamp the network.
 VALUE_RANGE = (-1.0, 4.0)
 
 
@@ -48,9 +48,9 @@ def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if image.ndim == 3 and image.shape[2] in (1, 2, 3, 4):
         colours = image[..., : 3 if image.shape[2] >= 3 else 1]
         if colours.shape[2] == 1 or all(np.array_equal(colours[..., 0], colours[..., i]) for i in (1, 2)):
-            return np.ascontiguousarray(colours[..., 0])
+            return np.asarray(np.ascontiguousarray(colours[..., 0]))
         mean = colours.mean(axis=2)
-        return (mean.round() if image.dtype.kind in "ui" else mean).astype(image.dtype)
+        return np.asarray((mean.round() if image.dtype.kind in "ui" else mean).astype(image.dtype))
     raise ValueError(f"its shape is {image.shape}; expected (y, x) or colour (y, x, 3)")
 
 

@@ -129,7 +129,7 @@ def plate_format(wells: Sequence[Well], rows: int = 0, columns: int = 0) -> int:
     """Number of wells of the format that the vendor says (`rows` × `columns`), else of the smallest that holds all."""
     if (rows, columns) in PLATE_FORMATS.values():
         return rows * columns
-    return smallest_format(max(w.row for w in wells), max(w.column for w in wells))
+    return max(96, smallest_format(max(w.row for w in wells), max(w.column for w in wells)))
 
 
 def natural(text: str) -> list[tuple[bool, int, str]]:

@@ -84,7 +84,7 @@ def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         for _ in range(int(rng.integers(1, 12))):
             y, x = rng.integers(0, size, 2)
             noise[y : y + int(rng.integers(1, 4)), x : x + int(rng.integers(1, 4))] += rng.uniform(5, 60)
-    return np.clip(normalise(noise.astype(np.float32)) * np.float32(rng.uniform(0.3, 1.5)), -1, 4)
+    return np.clip(normalise(noise) * rng.uniform(0.3, 1.5), -1, 4).astype(np.float32)
 
 
 def make_dataset(

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from hcs_nuclei.errors import DatasetError
-from hcs_nuclei.models.card import ModelCard, write_card, write_weights
+from hcs_nuclei.models.card import ModelCard, load_network, write_card, write_weights
 from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.instances import InstanceSettings
-from hcs_nuclei.segmentation.network import build_network, flops_per_pixel
+from hcs_nuclei.segmentation.network import flops_per_pixel
 from hcs_nuclei.segmentation.predict import Segmenter
 from hcs_nuclei.training.annotations import AnnotatedImage, read_annotations
 from hcs_nuclei.training.evaluation import evaluate
-from hcs_nuclei.training.fit import WEIGHTS_FILE, FitSettings, fit, read_history
+from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
 from hcs_nuclei.training.tuning import tune_instances
 
 #: A model trained on smaller objects than this counts them as debris, px².
@@ -61,38 +61,33 @@ def finish_model(
     """Weights, thresholds, evaluation on validation and card of a network that :func:`fit` trained."""
     keras = import_keras()
     weights = write_weights(network, out / WEIGHTS_FILE)
-    # The stored kernels are float16: what is tuned and evaluated is what will be used.
-    stored = build_network(settings.architecture)
-    for variable, trained in zip(stored.variables, network.variables, strict=True):
-        value = np.asarray(trained.value, dtype=np.float32)
-        variable.assign(value.astype(np.float16).astype(np.float32) if value.ndim > 1 else value)
-    diameter = training_diameter(training)
-    segmenter = Segmenter(stored, InstanceSettings(), diameter)
-    predictions = [segmenter.prediction_for(pair.image) for pair in validation]
-    instances = tune_instances(predictions, [p.labels for p in validation], minimum_area_px=MINIMUM_AREA_PX)
-    segmenter.instances = instances
-    figures = evaluate(validation, lambda image: segmenter(image, minimum_area_px=MINIMUM_AREA_PX).labels)
     card = ModelCard(
         name=name or f"{settings.architecture}-{weights.sha256[:8]}",
         description=f"{settings.architecture} trained on {len(training)} annotated images",
         architecture=settings.architecture,
         weights=weights,
-        training_diameter_px=diameter,
-        instances=instances,
-        flops_per_pixel=flops_per_pixel(stored),
-        parameters=stored.count_params(),
+        training_diameter_px=training_diameter(training),
+        instances=InstanceSettings(),
+        flops_per_pixel=flops_per_pixel(network),
+        parameters=network.count_params(),
         training={
             "images": len(training),
             "nuclei": int(sum(np.unique(pair.labels).size - 1 for pair in training)),
             "data_sha256": data_hash(training),
             "settings": settings.model_dump(mode="json"),
-            "epochs": len(read_history(out / "history.json")),
+            "epochs": len(read_history(out / HISTORY_FILE)),
             "seconds_in_the_last_sitting": round(time.time() - started),
             "keras": keras.__version__,
             "backend": keras.backend.backend(),
         },
-        evaluation={"val": figures},
     )
+    # What is tuned and evaluated is what will be used: the stored weights, not those in memory.
+    segmenter = Segmenter(load_network(out, card), card.instances, card.training_diameter_px)
+    predictions = [segmenter.prediction_for(pair.image) for pair in validation]
+    instances = tune_instances(predictions, [p.labels for p in validation], minimum_area_px=MINIMUM_AREA_PX)
+    segmenter.instances = instances
+    figures = evaluate(validation, lambda image: segmenter(image, minimum_area_px=MINIMUM_AREA_PX).labels)
+    card = card.model_copy(update={"instances": instances, "evaluation": {"val": figures}})
     write_card(out, card)
     return card
 
