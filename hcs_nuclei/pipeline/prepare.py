@@ -19,7 +19,7 @@ from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
 from hcs_nuclei.outputs.provenance import RUN_FILE, RunRecord, read_record
 from hcs_nuclei.outputs.tables import read_commit, well_table_path
-from hcs_nuclei.pipeline.plan import STORE, Context, Plan, WellJob, well_fingerprint
+from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob, well_fingerprint
 from hcs_nuclei.plate import Channel, Plate, Well, safe_name
 from hcs_nuclei.settings import Settings
 from hcs_nuclei.sources import open_plate
@@ -149,6 +149,8 @@ def check_same(record: RunRecord, context: Context, card: ModelCard) -> None:
         before, now = record.settings.model_dump(mode="json"), context.settings.model_dump(mode="json")
         changed = [f"{k}: {before[k]!r} before, {now[k]!r} now" for k in now if before[k] != now[k] and k != "model"]
         differing.append("settings differ (" + "; ".join(changed) + ")")
+    if record.algorithm_version != ALGORITHM_VERSION:
+        differing.append(f"it was made by hcs-nuclei {record.hcs_nuclei_version}, which segments or measures otherwise")
     if record.model.sha256 != context.model_sha256:
         differing.append(
             f"the model was {record.model.name} ({record.model.identifier}), now it is {card.name} ({card.identifier})"

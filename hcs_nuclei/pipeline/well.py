@@ -156,6 +156,10 @@ class _WellRun:
     def commit(self) -> WellSummary:
         """Put the well's group and table in place: group first, the Parquet file is what makes the well done."""
         context, well = self._context, self._job.well
+        if len(self._rows) != len(well.fields) * context.timepoints:
+            raise RuntimeError(
+                f"well {well.name}: only {len(self._rows)} of its images were finished"
+            )  # its error is told
 
         def place() -> None:
             self._writer.commit(self._job.fingerprint)
