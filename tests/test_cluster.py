@@ -284,7 +284,7 @@ def test_ctrl_c_at_a_terminal_stops_quietly_and_soon(tmp_path: Path) -> None:
         took = time.monotonic() - began
     assert out.splitlines()[-1] == "interrupted"
     assert err == ""
-    assert took < 8
+    assert took < 20  # a shard that does not ask runs for a minute; 1 to 3 s where nothing else runs
     assert list(tmp_path.glob("stopped-*"))
     assert not [child for child in children if alive(child)]
 
