@@ -73,5 +73,5 @@ def _percentiles(image: npt.NDArray[Any]) -> tuple[float, float]:
         ranks = np.array([LOW_PERCENTILE, HIGH_PERCENTILE]) / 100.0 * cumulative[-1]
         low, high = np.searchsorted(cumulative, ranks)
         return float(low), float(high)
-    low, high = np.percentile(image, [LOW_PERCENTILE, HIGH_PERCENTILE])
+    low, high = np.percentile(image, [LOW_PERCENTILE, HIGH_PERCENTILE], method="inverted_cdf")
     return float(low), float(high)

@@ -59,12 +59,12 @@ def read_annotations(dataset: Path, *, split: str | None = None, modality: str |
     for name in source.names():
         row = source.index.get(name, {})
         if (split is not None and row.get("split") != split) or (
-            modality is not None and row.get("modality", modality) != modality
+            modality is not None and (row.get("modality") or modality) != modality
         ):
             continue
         try:
             image, labels = source.read(name)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # each decoder has its own, and every fault is to be in the one message
             faults.append(f"  {name}: {error}")
             continue
         pairs.append(AnnotatedImage(name, image, labels, row.get("split", ""), row.get("modality", "")))
@@ -149,7 +149,7 @@ def decode(data: bytes, name: str) -> npt.NDArray[Any]:
     if name.lower().endswith(".png"):
         import imagecodecs
 
-        return np.asarray(imagecodecs.pngdecode(data))
+        return np.asarray(imagecodecs.png_decode(data))
     import tifffile
 
     return np.asarray(tifffile.imread(io.BytesIO(data)))

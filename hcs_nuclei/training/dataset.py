@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from skimage.measure import label
 
 from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.normalise import normalise
@@ -49,7 +50,15 @@ def _place(image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], size: 
     source = ndimage.gaussian_filter(image, 0.4 / scale) if scale < 0.8 else image
     moved = ndimage.affine_transform(source, matrix, offset, (size, size), order=1, mode="mirror")
     numbers = ndimage.affine_transform(labels, matrix, offset, (size, size), order=0, mode="mirror")
-    return moved, numbers
+    return moved, _number_apart(numbers)
+
+
+def _number_apart(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """`labels` with a number of its own for every region: a nucleus and its mirror image are two nuclei to look at.
+
+    With one number for both, no border would part them where they meet, and the depth of one would scale the other's.
+    """
+    return np.asarray(label(labels, connectivity=2), dtype=np.int32)
 
 
 def _recolour(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -84,7 +93,7 @@ def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
         for _ in range(int(rng.integers(1, 12))):
             y, x = rng.integers(0, size, 2)
             noise[y : y + int(rng.integers(1, 4)), x : x + int(rng.integers(1, 4))] += rng.uniform(5, 60)
-    return np.clip(normalise(noise) * rng.uniform(0.3, 1.5), -1, 4).astype(np.float32)
+    return np.asarray(np.clip(normalise(noise) * rng.uniform(0.3, 1.5), -1, 4), dtype=np.float32)
 
 
 def make_dataset(
@@ -95,12 +104,14 @@ def make_dataset(
     Every crop is drawn from a generator seeded by (`seed`, epoch, batch): the same crops in every run, wherever
     training was resumed. Larger images are drawn more often, by the square root of their area.
     """
-    keras = import_keras()
+    import_keras()
+    from keras.utils import PyDataset
+
     pairs: list[Pair] = [(normalise(a.image), a.labels) for a in annotated]
     weights = np.sqrt([image.size for image, _ in pairs])
     weights = weights / weights.sum()
 
-    class Crops(keras.utils.PyDataset):  # type: ignore[misc]
+    class Crops(PyDataset):  # type: ignore[misc]
         epoch = 0
 
         def __len__(self) -> int:
@@ -133,7 +144,7 @@ def fixed_crops(
         missing = [max(0, size - n) for n in image.shape]
         if any(missing):
             image = np.pad(image, [(0, m) for m in missing], mode="symmetric")
-            labels = np.pad(labels, [(0, m) for m in missing], mode="symmetric")
+            labels = _number_apart(np.pad(labels, [(0, m) for m in missing], mode="symmetric"))
         top, left = ((n - size) // 2 for n in image.shape)
         window = (slice(top, top + size), slice(left, left + size))
         images[i, ..., 0] = image[window]
