@@ -1,0 +1,150 @@
+"""The Prefect server for flows that run in this process: the one the user has, else one of our own for the while."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler, PrefectConsoleHandler
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+    temporary_settings,
+)
+
+from hcs_nuclei.errors import ClusterError
+
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_LOG = "embedded-server.log"
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """The address of a server that answers; a second one inside is the same server.
+
+    Without ``PREFECT_API_URL`` it is started on loopback, open to this process alone, and stopped at the end.
+
+    Raises:
+        ClusterError: the server does not answer or does not start; says what to do.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_quiet_console())
+        url = get_current_settings().api.url
+        if url is None:
+            url = stack.enter_context(_own_server())
+        else:
+            _check(url)
+        yield url
+
+
+@contextmanager
+def _own_server() -> Iterator[str]:
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    secret = f"hcs-nuclei:{secrets.token_urlsafe(16)}"
+    with ExitStack() as stack:
+        environ = {
+            **os.environ,
+            **get_current_settings().to_environment_variables(exclude_unset=True),
+            **stack.enter_context(_database(home)),
+            # Other users of this machine reach its loopback as well.
+            "PREFECT_SERVER_API_AUTH_STRING": secret,
+            # As Prefect starts its own: no UI, no schedules.
+            "PREFECT__SERVER_EPHEMERAL": "1",
+        }
+        url = stack.enter_context(_process(environ, home / _LOG))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: secret}))
+        # The last logs and states are sent before the server goes.
+        stack.callback(EventsWorker.drain_all, timeout=10)
+        stack.callback(APILogHandler().flush)
+        yield url
+
+
+@contextmanager
+def _process(environ: dict[str, str], log: Path) -> Iterator[str]:
+    timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as sink:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.embedded_server", str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=sink,
+            env=environ,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+    try:
+        # The socket listens already, so one request waits until the server is up, and fails at once where it dies.
+        httpx.get(f"{url}/health", timeout=timeout, trust_env=False).raise_for_status()
+        yield url
+    except httpx.HTTPError as error:
+        raise ClusterError(
+            f"Prefect's embedded server did not start within {timeout:.0f} s ({error!r}); {log} says why. Start one "
+            "(prefect server start) and name it in PREFECT_API_URL, or process without Prefect (--no-prefect)."
+        ) from None
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _database(home: Path) -> Iterator[dict[str, str]]:
+    """What tells a server its database: SQLite in `home` holds one of our servers, another gets one for the while."""
+    if _DATABASE in os.environ:
+        yield {}
+        return
+    with ExitStack() as stack:
+        lock = stack.enter_context((home / "embedded-server.lock").open("wb"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            home = Path(stack.enter_context(TemporaryDirectory(prefix="hcs-nuclei-prefect-")))
+        yield {_DATABASE: f"sqlite+aiosqlite:///{home / 'prefect.db'}"}
+
+
+def _check(url: str) -> None:
+    with get_client(sync_client=True) as client:
+        error = client.api_healthcheck()
+    if error is not None:
+        raise ClusterError(
+            f"Prefect's server at {url} does not answer ({error}). Start it (prefect server start), correct or unset "
+            "PREFECT_API_URL, or process without Prefect (--no-prefect)."
+        )
+
+
+@contextmanager
+def _quiet_console() -> Iterator[None]:
+    """Keep off stderr what runs log: it goes to the server, and who called shows progress and says the reason."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        own = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+        return not own and (record.levelno >= logging.WARNING or not record.name.startswith("prefect"))
+
+    consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
+    for console in consoles:
+        console.addFilter(passes)
+    try:
+        yield
+    finally:
+        for console in consoles:
+            console.removeFilter(passes)
