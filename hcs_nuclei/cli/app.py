@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from hcs_nuclei.cli import models, plates, process
@@ -32,28 +31,30 @@ models.register(app)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     try:
-        status = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        status = _run(None if arguments is None else list(arguments))
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except UserError as error:
         _say(error)
         return 2
     except HcsNucleiError as error:
         _say(error)
         return 1
-    except (KeyboardInterrupt, click.Abort):
-        print("hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # A reader such as `head` that has seen enough: no message, and none from Python's own flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    if status == 130:
+        print("hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.", file=sys.stderr)
+    return status
+
+
+def _run(arguments: list[str] | None) -> int:
+    """The status that Typer would leave the process with; it says itself what is wrong with the arguments."""
+    try:
+        app(args=arguments, prog_name="hcs-nuclei")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 def _say(error: HcsNucleiError) -> None:
