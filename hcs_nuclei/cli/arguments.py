@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,19 @@ JsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE|-", help="Write the answer as JSON to a file, or to stdout with -."),
 ]
+
+
+def check_json(target: str | None) -> None:
+    """Refuse a place that :func:`write_json` could not write to, before the work whose answer it is.
+
+    Raises:
+        OutputError: `target` is a directory, or lies in none that can be written to.
+    """
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise OutputError(f"The JSON file {target} cannot be written. Choose a file in a directory that is there.")
 
 
 def write_json(target: str, content: Any) -> None:

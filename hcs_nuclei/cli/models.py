@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, write_json
-from hcs_nuclei.errors import OutputError, PlaneError
+from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
+from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError
 
 ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="TIFF or PNG images.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="TIFF or PNG images.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where <stem>.tif label images are written.")],
     model: ModelOption = "default",
     diameter: Annotated[
@@ -45,6 +45,9 @@ def segment(
     double = sorted({stem for stem in stems if stems.count(stem) > 1})
     if double:
         raise OutputError(f"Several images are named {', '.join(double)}: their label images would share a file.")
+    own = [image for image in images if (out / f"{image.stem}.tif").resolve() == image.resolve()]
+    if own:
+        raise OutputError(f"The label image of {own[0]} would take its place. Choose another --out.")
     segmenter = load_model(model)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,10 @@ def segment(
         used = diameter or estimate_diameter(segmenter, [pixels])
         result = segmenter(pixels, diameter_px=used)
         target = out / f"{image.stem}.tif"
-        tifffile.imwrite(target, result.labels, compression="zlib")
+        try:
+            tifffile.imwrite(target, result.labels, compression="zlib")
+        except OSError as error:
+            raise RunFailedError(f"The label image {target} cannot be written: {error.strerror}.") from None
         count = result.confidence.size
         mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
         rows.writerow([image, target, *pixels.shape, count, used or "", mean, ""])
@@ -86,6 +92,7 @@ def evaluate(
     from hcs_nuclei.training.annotations import read_annotations
     from hcs_nuclei.training.evaluation import evaluate as evaluate_images
 
+    check_json(json_to)
     annotated = read_annotations(data, split=split, modality=modality)
     load_model(model)
     figures = evaluate_images(annotated, lambda image: segment_image(image, model=model))
@@ -111,7 +118,7 @@ def train(
 
     if architecture not in ARCHITECTURES:
         raise typer.BadParameter(f"{architecture!r}; known are {', '.join(ARCHITECTURES)}", param_hint="--architecture")
-    given = {"architecture": architecture, "seed": seed} | ({"epochs": epochs} if epochs else {})
+    given: dict[str, Any] = {"architecture": architecture, "seed": seed} | ({"epochs": epochs} if epochs else {})
     card = train_model(data, out, FitSettings(**given), modality=modality, name=name, verbose=2)
     print(_figures_text(card.evaluation["val"]), file=sys.stderr)
     typer.echo(str(out))
@@ -148,10 +155,16 @@ def _read_loose(path: Path) -> Any:
 
     try:
         return read_image(path.parent, [Plane("", path.name)])
-    except PlaneError:
-        if path.suffix.lower() != ".png" or not path.is_file():
+    except PlaneError as refused:
+        if not path.is_file():
             raise
-        return decode(path.read_bytes(), path.name)
+        try:
+            pixels = decode(path.read_bytes(), path.name)
+        except Exception:  # decoders raise whatever the damage led them to
+            raise refused from None
+        if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+            raise
+        return pixels
 
 
 def _figures_text(figures: dict[str, Any]) -> str:

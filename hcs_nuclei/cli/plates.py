@@ -57,7 +57,7 @@ def simulate(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Run directories, or directories of runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR", help="Run directories, or directories of runs.")],
 ) -> None:
     """Make the reports of finished runs again, from their files alone."""
     from hcs_nuclei.outputs.reading import find_runs
@@ -74,12 +74,14 @@ def demo(
 ) -> None:
     """Simulate a plate, process it through the Prefect flow, and say where the report is."""
     from hcs_nuclei.cli.process import ProcessOptions, process_plates
+    from hcs_nuclei.pipeline.prepare import run_name
     from hcs_nuclei.settings import load_settings
     from hcs_nuclei.simulate import simulate_plate
+    from hcs_nuclei.sources import open_plate
 
     plates, runs, name = out / "plates", out / "runs", "SIM-0001"
-    directory = plates / name
-    if not directory.is_dir():
+    directory = next(plates.glob(f"{name}_Plate_*"), None)
+    if directory is None:
         print(
             "Simulating a plate of 24 wells in ImageXpress layout (a dose response of two compounds) ...",
             file=sys.stderr,
@@ -91,10 +93,11 @@ def demo(
         file=sys.stderr,
     )
     status = process_plates([directory], runs, load_settings(), ProcessOptions(prefect=True))
+    run = runs / run_name(open_plate(directory))
     print(
-        f"\nThe report, to open in a browser:  {(runs / name / 'report.html').resolve()}\n"
-        f"Every nucleus, to read in pandas:  pd.read_parquet({str(runs / name / 'nuclei')!r})\n"
-        f"Images and labels (OME-Zarr):      {runs / name / 'plate.ome.zarr'}\n"
+        f"\nThe report, to open in a browser:  {(run / 'report.html').resolve()}\n"
+        f"Every nucleus, to read in pandas:  pd.read_parquet({str(run / 'nuclei')!r})\n"
+        f"Images and labels (OME-Zarr):      {run / 'plate.ome.zarr'}\n"
         f"The truth that it can be held to:  {plates / f'{name}-truth'}",
         file=sys.stderr,
     )

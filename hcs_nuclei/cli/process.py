@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, write_json
+from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
 from hcs_nuclei.errors import HcsNucleiError, RunConflictError, SettingsError, UserError
 from hcs_nuclei.settings import Settings, load_settings
 
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def process(
-    plates: Annotated[list[Path], typer.Argument(metavar="PLATE...", help="Plate directories; only ever read.")],
+    plates: Annotated[list[Path], typer.Argument(metavar="PLATE", help="Plate directories; only ever read.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of runs; each plate gets one in it.")],
     assay: Annotated[Path | None, typer.Option(metavar="FILE", help="Assay recipe (YAML).")] = None,
     channel: Annotated[
@@ -84,6 +84,7 @@ def process_plates(
     """
     from hcs_nuclei.cli.progress import show_progress
 
+    check_json(json_to)
     _check_all(plates, out, settings, options)
     statuses: list[int] = []
     results: list[dict[str, Any]] = []
