@@ -58,10 +58,11 @@ def prepare_plate(
     plate = open_plate(directory, pattern=settings.pattern, plate_name=settings.plate_name)
     nuclear = choose_channel(plate, settings.channel)
     model_directory, card = resolve_model(settings.model)
-    check_output(out, plate)
+    run_dir = out / run_name(plate)
+    check_output(run_dir, directory, plate)
     context = Context(
         root=plate.root,
-        run_dir=out / run_name(plate),
+        run_dir=run_dir,
         plate=plate.name,
         acquisition=plate.acquisition,
         channels=plate.channels,
@@ -94,9 +95,16 @@ def choose_channel(plate: Plate, wanted: str | None) -> Channel:
     """
     listing = ", ".join(c.name if c.name == c.token else f"{c.name} ({c.token})" for c in plate.channels) or "none"
     if wanted is not None:
-        for channel in plate.channels:
-            if channel.matches(wanted):
-                return channel
+        matching = [c for c in plate.channels if c.matches(wanted)]
+        # A token is one channel's alone; a name may be several channels'.
+        meant = [c for c in matching if c.token.casefold() == wanted.casefold()] or matching
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            raise ChannelError(
+                f"Plate {plate.name} has {len(meant)} channels {wanted!r}; found {listing}. "
+                "Choose one of these by its token with --channel."
+            )
         raise ChannelError(
             f"Plate {plate.name} has no channel {wanted!r}; found {listing}. Choose one of these with --channel."
         )
@@ -117,21 +125,33 @@ def run_name(plate: Plate) -> str:
     return safe_name(name)
 
 
-def check_output(out: Path, plate: Plate) -> None:
-    """Refuse an output directory that is a file, is not writable, or lies inside the plate.
+def check_output(run_dir: Path, directory: Path, plate: Plate) -> None:
+    """Refuse a run directory that is a file, cannot be written, lies inside the plate, or holds something else.
 
     Raises:
         OutputError: says which, and what to do.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"The output {out} is a file; expected a directory. Choose another --out.")
-    if out.resolve().is_relative_to(plate.root.resolve()):
-        raise OutputError(
-            f"The output {out} lies inside the plate {plate.root}, which is only ever read. Choose another --out."
-        )
-    existing = next(p for p in (out, *out.resolve().parents) if p.exists())
+    out = run_dir.parent
+    for place in (out, run_dir):
+        if place.exists() and not place.is_dir():
+            raise OutputError(f"The output {place} is a file; expected a directory. Choose another --out.")
+    for source in (plate.root, directory):
+        if run_dir.resolve().is_relative_to(source.resolve()):
+            raise OutputError(
+                f"The output {run_dir} lies inside the plate {source}, which is only ever read. Choose another --out."
+            )
+    existing = next(p for p in (run_dir, *run_dir.resolve().parents) if p.exists())
     if not existing.is_dir() or not _writable(existing):
-        raise OutputError(f"The output {out} cannot be written to (no permission in {existing}). Choose another --out.")
+        raise OutputError(
+            f"The output {out} cannot be written to ({existing} takes no new file). Choose another --out."
+        )
+    if run_dir.is_dir() and not (run_dir / RUN_FILE).exists():
+        visible = [entry.name for entry in run_dir.iterdir() if not entry.name.startswith(".")]
+        foreign = sorted(name for name in visible if name not in (*_TABLES, STORE))
+        if foreign:
+            raise OutputError(
+                f"{run_dir} is there and is no run: it holds {_some(foreign)}. Choose another --out or --plate-name."
+            )
 
 
 def check_same(record: RunRecord, context: Context, card: ModelCard) -> None:
@@ -193,6 +213,14 @@ def _outstanding(
     """
     outstanding: list[WellJob] = []
     changed: list[Well] = []
+    expected = {well.name for well in plate.wells}
+    gone = sorted(p.stem for p in (context.run_dir / "nuclei").glob("[!.]*.parquet") if p.stem not in expected)
+    if gone:
+        raise RunConflictError(
+            f"Plate {context.plate}: {context.run_dir} has results of wells that {context.root} does not have "
+            f"({_some(gone)}); they were made from {record.source.directory}. Choose another --out, or make the run "
+            "again with --overwrite."
+        )
     for well in plate.wells:
         job = WellJob(well, well_fingerprint(context, well))
         commit = read_commit(well_table_path(context.run_dir, well.name))

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcs_nuclei.errors import ClusterError, OutputError, RunFailedError, UserError
+from hcs_nuclei.errors import RunFailedError, UserError
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import begin_store
@@ -115,7 +115,9 @@ def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = 
     """Calibrate (once for a plate), write ``run.json`` and the store's skeleton: from here on the run can be resumed.
 
     Raises:
-        OutputError: the run directory cannot be written.
+        ModelError: the model is not the one that the plan was made with; nothing has been written.
+        ClusterError: no worker could calibrate; nothing has been written.
+        RunFailedError: the run directory cannot be written any more.
     """
     from hcs_nuclei.cluster import call
 
@@ -138,9 +140,9 @@ def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = 
         assert plan.record is not None
         write_record(context.run_dir, plan.record)
     except OSError as error:
-        raise OutputError(
+        raise RunFailedError(
             f"The run directory {context.run_dir} cannot be written ({error.strerror}). Free space or mend the "
-            "permission, or choose another --out."
+            "permission, then start the run again."
         ) from error
     return plan
 
@@ -149,22 +151,20 @@ def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _
     """Fan the outstanding wells out over the cluster; one failed well never stops the others.
 
     Raises:
-        RunFailedError: the cluster is gone or the output cannot be written any more; finished wells are kept.
+        RunFailedError: the cluster is gone, the model is no longer the same, or the output cannot be written any
+            more; finished wells are kept.
     """
     from hcs_nuclei.cluster import run_shards
 
     context = plan.context
     summaries: list[WellSummary] = []
-    tally: Counter[str] = Counter()
+    told: dict[str, tuple[int, int]] = {}  # a well is told of again where its worker died later in the same shard
 
     def tell(well: str, nuclei: int, statuses: list[str] | tuple[str, ...]) -> None:
-        tally.update(done=1, nuclei=nuclei, faults=sum(s != "ok" for s in statuses))
-        total = plan.finished + len(plan.outstanding)
-        on_progress(
-            Progress(
-                "wells", context.plate, plan.finished + tally["done"], total, tally["nuclei"], well, tally["faults"]
-            )
-        )
+        told[well] = nuclei, sum(s != "ok" for s in statuses)
+        done, total = plan.finished + len(told), plan.finished + len(plan.outstanding)
+        all_nuclei, faults = (sum(numbers) for numbers in zip(*told.values(), strict=True))
+        on_progress(Progress("wells", context.plate, done, total, all_nuclei, well, faults))
 
     def on_lost(shard: Shard, reason: str) -> None:
         for job in shard.jobs:
@@ -182,7 +182,7 @@ def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _
             split=Shard.split,
             on_event=lambda event: tell(str(event["well"]), int(event["nuclei"]), list(event["statuses"])),
         )
-    except (ClusterError, OutputError) as error:
+    except (UserError, OSError) as error:  # too late to be refused: the run has begun
         raise RunFailedError(str(error)) from error
     return summaries
 
