@@ -61,8 +61,8 @@ def _keep(
     flat = labels.ravel()
     inside = np.flatnonzero(flat)
     numbers = flat[inside]
-    area = np.bincount(numbers)
-    total = np.bincount(numbers, weights=probability.ravel()[inside])
+    area = np.bincount(numbers, minlength=1)
+    total = np.bincount(numbers, weights=probability.ravel()[inside], minlength=1)
     confidence = total / np.maximum(area, 1)
     kept = (area >= minimum_area) & (confidence >= minimum_confidence)
     kept[0] = False

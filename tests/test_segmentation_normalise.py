@@ -1,0 +1,177 @@
+"""Normalisation: the same picture whatever the camera, noise that stays small, and no pixel that upsets the rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from segmentation_samples import disks
+
+from hcs_nuclei.segmentation.normalise import VALUE_RANGE, noise_level, normalise, to_grey
+
+CIRCLES = [(30, 30, 12), (60, 90, 9), (90, 40, 14), (20, 100, 7)]
+
+
+@pytest.fixture
+def field() -> npt.NDArray[np.uint8]:
+    """128 × 128 px: nuclei of about 150 counts on a background of 20 with a little noise."""
+    light = 20 + 130.0 * (disks((128, 128), CIRCLES) > 0)
+    return np.round(light + np.random.default_rng(0).normal(0, 2, light.shape)).clip(0, 255).astype(np.uint8)
+
+
+def test_background_is_near_0_and_nuclei_near_1(field: npt.NDArray[np.uint8]) -> None:
+    inside = disks((128, 128), CIRCLES) > 0
+    seen = normalise(field)
+
+    assert seen.dtype == np.float32
+    assert np.median(seen[~inside]) == pytest.approx(0, abs=0.05)
+    assert np.median(seen[inside]) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", ">u2", "uint32", "int32", "int64", "float32", "float64"])
+def test_every_dtype_gives_what_uint8_gives(field: npt.NDArray[np.uint8], dtype: str) -> None:
+    np.testing.assert_allclose(normalise(field.astype(dtype)), normalise(field), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gain", "offset", "dtype"),
+    [(257, 0, np.uint16), (16, 400, np.uint16), (1 / 255, 0, np.float32), (2, -60, np.int16)],
+)
+def test_gain_and_offset_of_the_camera_do_not_matter(
+    field: npt.NDArray[np.uint8], gain: float, offset: float, dtype: Any
+) -> None:
+    np.testing.assert_allclose(
+        normalise((field.astype(np.float64) * gain + offset).astype(dtype)), normalise(field), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("value", [0, 117])
+def test_a_constant_field_is_all_zero(dtype: Any, value: int) -> None:
+    seen = normalise(np.full((40, 50), value, dtype))
+
+    assert seen.shape == (40, 50)
+    assert not seen.any()
+
+
+@pytest.mark.parametrize("spread", [2.0, 15.0, 300.0])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_pure_noise_is_not_stretched_until_it_looks_like_nuclei(spread: float, dtype: Any) -> None:
+    noise = np.random.default_rng(1).normal(2000, spread, (256, 256)).astype(dtype)
+
+    assert normalise(noise).max() < 0.65  # 4.5 + 2.3 standard deviations of the twelve that would be 1
+
+
+def test_one_hot_pixel_is_cut_off_and_changes_no_other(field: npt.NDArray[np.uint8]) -> None:
+    hot = field.astype(np.uint16)
+    hot[64, 10] = 65535
+
+    expected, seen = normalise(field), normalise(hot)
+
+    assert seen[64, 10] == VALUE_RANGE[1]
+    others = np.arange(field.size) != 64 * 128 + 10
+    np.testing.assert_allclose(seen.ravel()[others], expected.ravel()[others], atol=0.02)
+
+
+def test_a_few_pixels_that_are_no_numbers_cost_themselves_only(field: npt.NDArray[np.uint8]) -> None:
+    broken = field.astype(np.float32)
+    broken[5, 5:8] = np.nan, np.inf, -np.inf
+
+    seen = normalise(broken)
+
+    assert np.isfinite(seen).all()
+    np.testing.assert_allclose(seen[10:], normalise(field)[10:], atol=0.02)
+
+
+def test_a_field_without_a_number_is_all_zero() -> None:
+    assert not normalise(np.full((20, 20), np.nan)).any()
+
+
+@given(
+    arrays.arrays(
+        st.sampled_from([np.dtype("u1"), np.dtype("u2"), np.dtype("i4"), np.dtype("f4")]),
+        arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12),
+        elements=st.integers(0, 255).map(float) | st.just(0),
+        fill=st.nothing(),
+    )
+)
+def test_values_stay_in_their_range_and_the_input_as_it_was(image: npt.NDArray[Any]) -> None:
+    before = image.copy()
+    seen = normalise(image)
+
+    assert seen.dtype == np.float32
+    assert seen.shape == image.shape
+    assert np.isfinite(seen).all()
+    assert seen.min() >= VALUE_RANGE[0]
+    assert seen.max() <= VALUE_RANGE[1]
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_percentiles_from_the_histogram_are_numpys(dtype: Any) -> None:
+    # 61 × 67 px: neither percentile falls between two ranks, where NumPy's own rounding would decide.
+    image = np.random.default_rng(2).gamma(2, 30, (61, 67)).clip(0, 255).astype(dtype)
+    low, high = np.percentile(image, [1.0, 99.8], method="inverted_cdf")
+
+    seen = normalise(image)
+
+    assert not seen[image == low].any()
+    np.testing.assert_allclose(seen[image == high], (high - low) / max(high - low, 12 * noise_level(image)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [1.0, 8.0, 50.0])
+def test_noise_level_is_the_noises_whatever_the_field_shows(spread: float) -> None:
+    rng = np.random.default_rng(3)
+    slope = np.linspace(0, 50, 256)[None, :]
+    nuclei = 2000.0 * (disks((256, 256), [(60, 60, 20), (150, 100, 20), (100, 200, 25)]) > 0)
+
+    level = noise_level((1000 + slope + nuclei + rng.normal(0, spread, (256, 256))).astype(np.float32))
+
+    assert level == pytest.approx(spread, rel=0.1)
+
+
+def test_grey_stays_as_it_is() -> None:
+    image = np.arange(12, dtype=np.uint16).reshape(3, 4)
+
+    assert to_grey(image) is image
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_equal_colours_are_that_grey(channels: int) -> None:
+    grey = np.arange(12, dtype=np.uint16).reshape(3, 4)
+
+    np.testing.assert_array_equal(to_grey(np.stack([grey] * channels, axis=2)), grey)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_opacity_is_left_out(channels: int) -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    opaque = np.full((3, 4), 255, np.uint8)
+
+    np.testing.assert_array_equal(to_grey(np.stack([grey] * (channels - 1) + [opaque], axis=2)), grey)
+
+
+def test_colours_are_averaged_and_rounded_in_their_dtype() -> None:
+    pixel = np.array([[[255, 255, 254]]], np.uint8)
+
+    assert to_grey(pixel).dtype == np.uint8
+    assert to_grey(pixel)[0, 0] == 255
+    assert to_grey(np.array([[[0.0, 0.5, 0.25]]], np.float32))[0, 0] == pytest.approx(0.25)
+
+
+def test_blue_nuclei_count_though_red_and_green_are_equal() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[1, 1, 2] = 90
+
+    assert to_grey(image)[1, 1] == 30
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 4, 5), (2, 4, 4, 3)])
+def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected \(y, x\)"):
+        to_grey(np.zeros(shape, np.uint8))
