@@ -68,7 +68,8 @@ def main() -> None:
     fields = sum(result.fields_by_status.values())
     wells = result.seconds["wells"]
     print(
-        f"{result.made} wells, {fields} fields of {arguments.size} px, {result.nuclei:,} nuclei, {psutil.cpu_count()} cores"
+        f"{result.made} wells, {fields} fields of {arguments.size} px, {result.nuclei:,} nuclei, "
+        f"{psutil.cpu_count()} cores"
     )
     print(f"after start-up   {wells / fields:.3f} s a field  ({wells:.1f} s)")
     print(f"whole run        {total / fields:.3f} s a field  ({total:.1f} s)")
