@@ -235,6 +235,7 @@ def safe_name(name: str) -> str:
     Windows shares refuse ``<>:"/\\|?*``, control characters, trailing dots and the names of devices.
     """
     cleaned = re.sub(r'[<>:"/\\|?*\x00-\x1f]+', "_", name).strip(" .")
-    if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", cleaned.split(".")[0]):
+    if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)[0-9¹²³]", cleaned.split(".")[0].rstrip()):
         cleaned = "_" + cleaned
-    return cleaned[:120] or "plate"
+    # Bytes, for file systems count them: 120 letters of some alphabets are more than a name may have.
+    return cleaned.encode(errors="ignore")[:120].decode(errors="ignore").rstrip(" .") or "plate"

@@ -155,10 +155,21 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             )
         inner = found
         for group in groups:
-            inner = inner.setdefault(group, {})
-        # YAML's scalars, so that a variable reads as the same words in a recipe would; texts stay texts.
-        inner[last] = text if last in {"channel", "model", "plate_name", "pattern"} else yaml.safe_load(text)
+            if not isinstance(inner.setdefault(group, {}), dict):
+                raise SettingsError(f"{name} sets a part of {group}, but another variable sets all of it. Unset one.")
+            inner = inner[group]
+        inner[last] = _read_variable(name, last, text)
     return found
+
+
+def _read_variable(name: str, setting: str, text: str) -> Any:
+    """The value of a variable: YAML's, so that it reads as the same words in a recipe would; texts stay texts."""
+    if setting in {"channel", "model", "plate_name", "pattern"}:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{name} is {text!r}, which is no value; write it as in a recipe.") from None
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
