@@ -1,11 +1,15 @@
-"""Shared fixtures: where the real sample data are, if they are there."""
+"""Shared fixtures: where the real sample data are, one cluster for all runs, and a finished run to look at."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from pipeline_runs import FinishedRun, make_finished_run
 
 # A busy machine is slow now and then, and that is no fault of the code.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -19,3 +23,32 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real sample data are not beside this checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def worker() -> Iterator[Any]:
+    """A client of a cluster of one worker process, shared by all: each start costs an import of TensorFlow."""
+    from hcs_nuclei.cluster import open_cluster
+
+    with open_cluster("local", workers=1) as client:
+        yield client
+
+
+@pytest.fixture
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs of this process go to `worker` instead of a cluster of their own; the list says how often one was opened."""
+    asked: list[str] = []
+
+    @contextmanager
+    def open_shared(spec: str = "local", *, workers: int | None = None) -> Iterator[Any]:
+        asked.append(spec)
+        yield request.getfixturevalue("worker")
+
+    monkeypatch.setattr("hcs_nuclei.cluster.open_cluster", open_shared)
+    return asked
+
+
+@pytest.fixture(scope="session")
+def finished(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A plate of 4 wells with 2 fields and its finished run; only to be looked at."""
+    return make_finished_run(worker, tmp_path_factory.mktemp("finished"))

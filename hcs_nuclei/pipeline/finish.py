@@ -6,11 +6,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import finish_store
 from hcs_nuclei.outputs.provenance import Outcome, RunRecord, read_record, write_record
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.tables import finish_tables
 from hcs_nuclei.pipeline.plan import Plan
+from hcs_nuclei.plate import row_name
 
 
 def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
@@ -20,6 +22,9 @@ def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
         OutputError: a well has no table (the run was interrupted).
     """
     context = plan.context
+    # What a worker that died left: only a next run would find it, and a finished plate has none.
+    rows = {context.store / row_name(well.row) for well in plan.plate}
+    sweep(context.run_dir, context.run_dir / "nuclei", context.store, *rows)
     finish_store(context.store, plan.plate)
     tables = finish_tables(context.run_dir, plan.plate, context.channel_columns)
     fields = tables.fields.to_pylist()

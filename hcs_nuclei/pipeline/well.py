@@ -30,6 +30,7 @@ from hcs_nuclei.outputs.tables import well_table_path, write_well
 from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
 from hcs_nuclei.plate import Field, Well
 from hcs_nuclei.segmentation.predict import Segmenter
+from hcs_nuclei.segmentation.targets import TARGETS
 from hcs_nuclei.sources import read_image
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -292,6 +293,9 @@ def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
 def _predict(view: _View, context: Context, segmenter: Segmenter) -> None:
     assert context.calibration is not None
     image = view.images[context.nuclear.token]
+    if image.min() == image.max():  # lamp, shutter or export: no model is asked what it sees in nothing
+        view.prediction = np.zeros((*image.shape, TARGETS), np.float32)
+        return
     try:
         view.prediction = segmenter.prediction_for(image, context.calibration.diameter_px)
     except (UserError, MemoryError):
