@@ -56,7 +56,7 @@ def run(client: Client, function: Callable[[Any], Any], work: Any, **options: An
     return ends
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -154,7 +154,7 @@ def test_workers_share_the_cores_and_leave_no_trace_in_our_environment() -> None
     assert dict(os.environ) == before
     assert (facts["workers"], facts["threads"], facts["gpus"], facts["tensorflow_threads"]) == (1, 1, 0, [cores])
     assert not scratch.exists()
-    assert not [child for child in children if alive(child)]
+    wait_until(lambda: not [child for child in children if alive(child)], 10)
 
 
 def scratch_folder() -> Path:
@@ -237,9 +237,18 @@ def test_shards_under_way_stop_when_the_run_ends_early(local: Client, tmp_path: 
     with pytest.raises(KeyboardInterrupt):
         run(local, samples.until_stopped, [tmp_path] * 4, on_event=interrupt)
     # Within the two seconds that a user waits after Ctrl-C, with room for a busy machine.
-    wait_until(lambda: list(tmp_path.glob("stopped-*")), 5)
-    wait_until(lambda: len(list(tmp_path.glob("stopped-*"))) == len(list(tmp_path.glob("started-*"))), 5)
+    wait_until(lambda: list(tmp_path.glob("stopped-*")), 15)
+    wait_until(lambda: len(list(tmp_path.glob("stopped-*"))) == len(list(tmp_path.glob("started-*"))), 15)
     assert run(local, samples.square, [3]).results == {"3": 9}
+
+
+def test_a_dead_worker_comes_back_however_long_that_takes() -> None:
+    # 15 s by Dask's default, which a busy machine exceeds; what a user set must not count either.
+    impatient = dask.config.set({"distributed.deploy.lost-worker-timeout": "0.01s"})
+    with impatient, open_cluster("local", workers=1) as client:
+        with pytest.raises(ClusterError, match="worker process died"):
+            call(client, samples.total, [13])
+        assert call(client, samples.total, [1, 2]) == 3
 
 
 def test_a_call_that_kills_its_worker_says_so(local: Client) -> None:
@@ -268,7 +277,7 @@ def program(spec: str, workers: int | None, work: str) -> list[str]:
 
 def test_a_clean_run_says_nothing_of_its_own() -> None:
     with process(*program("local", 1, "list(range(5))"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
-        out, err = started.communicate(timeout=60)
+        out, err = started.communicate(timeout=120)
     assert (out, err, started.returncode) == ("done\n", "", 0)
 
 
@@ -280,13 +289,13 @@ def test_ctrl_c_at_a_terminal_stops_quietly_and_soon(tmp_path: Path) -> None:
         children = psutil.Process(started.pid).children(recursive=True)
         began = time.monotonic()
         os.killpg(started.pid, signal.SIGINT)  # a terminal signals the whole group, workers too
-        out, err = started.communicate(timeout=30)
+        out, err = started.communicate(timeout=120)
         took = time.monotonic() - began
     assert out.splitlines()[-1] == "interrupted"
     assert err == ""
     assert took < 20  # a shard that does not ask runs for a minute; 1 to 3 s where nothing else runs
     assert list(tmp_path.glob("stopped-*"))
-    assert not [child for child in children if alive(child)]
+    wait_until(lambda: not [child for child in children if alive(child)], 10)
 
 
 def test_a_running_cluster_is_used_by_its_file_and_its_address(elsewhere: Path) -> None:
@@ -307,7 +316,7 @@ def test_shards_stop_when_their_client_is_killed(elsewhere: Path, tmp_path: Path
         assert started.stdout.readline() == "running\n"
         started.kill()
         started.communicate()
-    wait_until(lambda: list(tmp_path.glob("stopped-*")), 10)
+    wait_until(lambda: list(tmp_path.glob("stopped-*")), 15)
 
 
 def test_workers_with_another_version_are_refused(elsewhere: Path, tmp_path: Path) -> None:
@@ -315,7 +324,7 @@ def test_workers_with_another_version_are_refused(elsewhere: Path, tmp_path: Pat
     (tmp_path / "numpy-0.0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
     with worker(elsewhere, path=str(tmp_path)):
         with Client(scheduler_file=str(elsewhere), set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=20)
+            client.wait_for_workers(2, timeout=60)
         with pytest.raises(ClusterError, match=r"numpy is 0\.0\.1 on a worker"), open_cluster(str(elsewhere)):
             pass
 
@@ -329,7 +338,7 @@ def test_a_scheduler_without_workers_is_told_apart(tmp_path: Path, monkeypatch: 
             open_cluster(str(file)),
         ):
             pass
-        monkeypatch.setattr(opening, "_FIRST_WORKER_S", 20)
+        monkeypatch.setattr(opening, "_FIRST_WORKER_S", 60)
         gone = pytest.raises(ClusterError, match="No worker has taken work")
         with worker(file, "--no-nanny"), open_cluster(str(file)) as client, gone:
             run(client, samples.total, [[1], [13]])

@@ -38,6 +38,8 @@ def own_cluster(gpus: Sequence[str], workers: int | None, *, gpu_required: bool)
     count = workers or len(gpus) or room
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hcs-nuclei-", ignore_cleanup_errors=True))
+        # Dask gives a worker up that is down 15 s after a death; one that loads TensorFlow and dies twice is.
+        stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
         restore = _environ_keeper()
         stack.callback(restore)
         try:

@@ -109,8 +109,16 @@ def _quiet() -> Iterator[None]:
     levels = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(_not_from_dask)
     try:
         yield
     finally:
+        logging.getLogger("asyncio").removeFilter(_not_from_dask)
         for each, level in zip(loggers, levels, strict=True):
             each.setLevel(level)
+
+
+def _not_from_dask(record: logging.LogRecord) -> bool:
+    """False for tasks that Dask abandons with an error of its own, as it does when a worker dies with a result."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not kind.__module__.startswith("distributed")
