@@ -56,7 +56,7 @@ class ProgressDisplay:
         logger, now = get_run_logger(), time.monotonic()
         if progress.faults > self._faults:
             new, self._faults = progress.faults - self._faults, progress.faults
-            logger.warning("Well %s: %d of its fields could not be processed as expected", progress.well, new)
+            logger.warning("Well %s: %s", progress.well, _faults(new))
         last = progress.stage == "wells" and progress.done == progress.total
         if progress.stage != "wells" or last or now >= self._next_line:
             self._next_line = now + _LOG_EVERY_S
@@ -76,7 +76,7 @@ def in_words(progress: Progress) -> str:
     line = f"Plate {progress.plate}: {progress.done} of {progress.total} wells"
     if progress.stage != "wells":
         return f"{line} ({progress.stage})"
-    faults = f"; {progress.faults} fields with a fault" if progress.faults else ""
+    faults = f"; {_faults(progress.faults)}" if progress.faults else ""
     return f"{line}, last {progress.well}; {progress.nuclei:,} nuclei{faults}"
 
 
@@ -94,15 +94,14 @@ def artifact_key(plate: str, what: str) -> str:
 
 def _show_summary(result: RunResult) -> None:
     record = read_record(result.run_dir)
-    report = result.run_dir / "report.html"
+    run_dir = result.run_dir.resolve()
     rows = {
         "Wells": f"{_counts(result.wells_by_status)}; {result.made} processed now, {result.kept} kept",
         "Fields": _counts(result.fields_by_status),
         "Nuclei": f"{result.nuclei:,}",
         "Model": f"{record.model.name} ({record.model.identifier})" if record else "",
         "Exit status": str(result.exit_status),
-        "Report": f"[{report}]({report.resolve().as_uri()})",
-        "Run directory": f"`{result.run_dir}`",
+        "Report": f"[{run_dir / 'report.html'}]({(run_dir / 'report.html').as_uri()})",
     }
     lines = [f"# Plate {result.plate}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
@@ -138,8 +137,8 @@ def _show_wells(result: RunResult) -> None:
             **place,
             "Status": row["status"],
             "Fields": f"{row['Metadata_Site_Count']} of {row['Metadata_Site_Count_Expected']}",
-            "Nuclei": row["Metadata_Object_Count"],
-            "Nuclei per field": row["Metadata_Object_Count_PerField"],
+            # A column with a well that was not measured reaches pandas as floats with NaN.
+            "Nuclei": None if row["status"] == "failed" else int(row["Metadata_Object_Count"]),
         }
         for place, row in _rows(wells)
     ]
@@ -150,7 +149,7 @@ def _show_wells(result: RunResult) -> None:
 
 def result_line(result: RunResult) -> str:
     """One line for people: how a finished run went."""
-    faults = f"; {len(result.faults)} fields with a fault" if result.faults else ""
+    faults = f"; {_faults(len(result.faults))}" if result.faults else ""
     return f"Plate {result.plate}: {_counts(result.wells_by_status)} wells; {result.nuclei:,} nuclei{faults}"
 
 
@@ -159,6 +158,10 @@ def _rows(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any]]
     several = frame["Metadata_Timepoint"].nunique() > 1
     for row in frame.to_dict("records"):
         yield {"Well": row["Metadata_Well"], **({"Time point": row["Metadata_Timepoint"]} if several else {})}, row
+
+
+def _faults(number: int) -> str:
+    return f"{number} field{'s' if number != 1 else ''} with a fault"
 
 
 def _counts(by_status: dict[str, int]) -> str:

@@ -135,14 +135,23 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
 
 
 def _step(name: str, work: Callable[[], T]) -> T:
-    """`work` as one task run. It takes no arguments: Prefect would search a whole plan for futures."""
+    """`work` as one task run, never retried. It takes no arguments: Prefect would search a whole plan for futures."""
 
-    @task(name=name, task_run_name=name, retries=0, cache_policy=NO_CACHE, persist_result=False)
+    # With retries=0 Prefect logs the reason three times over, and an empty traceback.
+    @task(
+        name=name,
+        task_run_name=name,
+        retries=1,
+        retry_condition_fn=lambda *_: False,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
     @_ends_in_words
     def step() -> T:
         return work()
 
-    return step()
+    # The state's result, since a task hands back a state that its function returns as it is.
+    return step(return_state=True).result()
 
 
 def _completed(result: RunResult) -> RunResult:

@@ -30,6 +30,9 @@ from hcs_nuclei.errors import ClusterError
 
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _LOG = "embedded-server.log"
+_SEND_S = 60.0
+#: Loggers of what a run says, which goes to the server, and of what sends it, which is of no use to anybody.
+_UNSEEN = ("prefect.flow_runs", "prefect.task_runs", "EventsWorker", "APILogWorker")
 
 
 @contextmanager
@@ -48,6 +51,9 @@ def prefect_server() -> Iterator[str]:
             url = stack.enter_context(_own_server())
         else:
             _check(url)
+        # The last logs and states are sent while there is a server, and not at the interpreter's exit.
+        stack.callback(EventsWorker.drain_all, timeout=_SEND_S)
+        stack.callback(APILogHandler().flush)
         yield url
 
 
@@ -68,9 +74,6 @@ def _own_server() -> Iterator[str]:
         }
         url = stack.enter_context(_process(environ, home / _LOG))
         stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: secret}))
-        # The last logs and states are sent before the server goes.
-        stack.callback(EventsWorker.drain_all, timeout=10)
-        stack.callback(APILogHandler().flush)
         yield url
 
 
@@ -134,11 +137,10 @@ def _check(url: str) -> None:
 
 @contextmanager
 def _quiet_console() -> Iterator[None]:
-    """Keep off stderr what runs log: it goes to the server, and who called shows progress and says the reason."""
+    """Keep runs off stderr: who called shows progress and says the reason. Prefect's own warnings pass."""
 
     def passes(record: logging.LogRecord) -> bool:
-        own = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
-        return not own and (record.levelno >= logging.WARNING or not record.name.startswith("prefect"))
+        return record.levelno >= logging.WARNING and not record.name.startswith(_UNSEEN)
 
     consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
     for console in consoles:
