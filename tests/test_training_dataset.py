@@ -1,0 +1,169 @@
+"""Crops for training: the same from the same seed, true to their targets, and as varied as they claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from segmentation_samples import crowded_scene, disks
+from skimage.measure import label
+
+from hcs_nuclei.segmentation.normalise import normalise
+from hcs_nuclei.segmentation.targets import NUCLEUS, TARGETS, make_targets
+from hcs_nuclei.training import dataset
+from hcs_nuclei.training.annotations import AnnotatedImage
+from hcs_nuclei.training.dataset import Pair, fixed_crops, make_dataset, random_crop
+
+WEIGHTS = np.ones(1)
+
+
+def _pair(shape: tuple[int, int] = (96, 96), seed: int = 0) -> Pair:
+    """A normalised image whose nuclei are bright where the labels are."""
+    rng = np.random.default_rng(seed)
+    labels = crowded_scene(rng, shape, (4, 9), 20)
+    light = 100 + 900.0 * ndimage.gaussian_filter((labels > 0).astype(float), 0.7) + rng.normal(0, 5, shape)
+    return normalise(light.astype(np.uint16)), labels
+
+
+def _annotated(count: int = 2) -> list[AnnotatedImage]:
+    scenes = [_pair(seed=seed) for seed in range(count)]
+    return [
+        AnnotatedImage(f"i{n}", (image * 100 + 50).astype(np.uint8), labels, "train", "")
+        for n, (image, labels) in enumerate(scenes)
+    ]
+
+
+def _crops(count: int, size: int = 64, pair: Pair | None = None) -> list[Pair]:
+    rng = np.random.default_rng(11)
+    return [random_crop([pair or _pair()], WEIGHTS, size, rng) for _ in range(count)]
+
+
+def test_crops_have_their_shape_dtype_and_range() -> None:
+    for image, labels in _crops(30):
+        assert image.shape == labels.shape == (64, 64)
+        assert (image.dtype, labels.dtype) == (np.float32, np.int32)
+        assert np.isfinite(image).all()
+        assert image.min() >= -1
+        assert image.max() <= 4
+
+
+def test_labels_go_where_the_pixels_go() -> None:
+    bright = [
+        image[labels > 0].mean() - image[labels == 0].mean()
+        for image, labels in _crops(60)
+        if 0.1 < (labels > 0).mean() < 0.9
+    ]
+
+    assert len(bright) > 30
+    assert min(bright) > 0.05
+
+
+def test_the_scale_goes_from_half_to_nearly_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    labels = disks((400, 400), [(y, x, 8) for y in range(20, 400, 40) for x in range(20, 400, 40)])
+    whole = (labels == 1).sum()
+    crops = _crops(80, 128, (labels.astype(np.float32), labels))
+    scales = np.sqrt([np.max(np.bincount(crop.ravel())[1:]) / whole for _, crop in crops])
+
+    assert 0.5 < scales.min() < 0.65
+    assert 1.5 < scales.max() < 1.85
+
+
+def test_every_region_of_a_crop_has_a_number_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop larger than its image shows nuclei and their mirror images: two nuclei to look at, so two numbers."""
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    small = disks((40, 40), [(20, 12, 6), (20, 30, 7)])
+    mirrored = 0
+    for _, labels in _crops(40, 128, (small.astype(np.float32), small)):
+        regions = label(labels, connectivity=2)
+        assert regions.max() == np.unique(labels).size - 1
+        mirrored += int(regions.max()) > 2
+    assert mirrored > 30
+
+
+def test_touching_nuclei_stay_two() -> None:
+    touching = disks((128, 128), [(64, 52, 12), (64, 76, 12)])
+    crops = _crops(20, 64, (touching.astype(np.float32), touching))
+
+    assert any(make_targets(labels)[..., 1].any() for _, labels in crops)
+
+
+def test_crops_without_a_nucleus_are_noise_that_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 1.0)
+    crops = _crops(20)
+
+    assert not any(labels.any() for _, labels in crops)
+    assert all(image.std() > 0 for image, _ in crops)
+    assert all(image.dtype == np.float32 and image.min() >= -1 and image.max() <= 4 for image, _ in crops)
+
+
+def test_a_few_crops_in_a_hundred_are_empty() -> None:
+    full = np.ones((64, 64), np.int32)
+    empty = sum(not labels.any() for _, labels in _crops(400, 16, (full.astype(np.float32), full)))
+
+    assert 0 < empty < 40
+
+
+def test_batches_are_the_same_from_the_same_seed_and_differ_by_seed_epoch_and_batch() -> None:
+    def batch(seed: int, epoch: int, index: int) -> bytes:
+        crops = make_dataset(_annotated(), size=32, batch=2, batches=3, seed=seed)
+        crops.epoch = epoch
+        images, targets = crops[index]
+        return bytes(images.tobytes() + targets.tobytes())
+
+    assert batch(1, 0, 0) == batch(1, 0, 0)
+    assert len({batch(1, 0, 0), batch(2, 0, 0), batch(1, 1, 0), batch(1, 0, 1)}) == 4
+
+
+def test_a_batch_holds_images_and_the_targets_of_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Pair] = []
+
+    def draw(*arguments: object) -> Pair:
+        drawn.append(random_crop(*arguments))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    monkeypatch.setattr(dataset, "random_crop", draw)
+    crops = make_dataset(_annotated(), size=32, batch=3, batches=2, seed=5)
+    images, targets = crops[1]
+
+    assert len(crops) == 2
+    assert (images.shape, images.dtype) == ((3, 32, 32, 1), np.float32)
+    assert (targets.shape, targets.dtype) == ((3, 32, 32, TARGETS), np.float32)
+    for i, (image, labels) in enumerate(drawn):
+        np.testing.assert_array_equal(images[i, ..., 0], image)
+        np.testing.assert_array_equal(targets[i], make_targets(labels))
+
+
+def test_larger_images_are_drawn_more_often() -> None:
+    flat = [
+        AnnotatedImage(f"{n}", np.full((n, n), 9, np.uint8), np.full((n, n), n, np.int32), "", "") for n in (32, 96)
+    ]
+    drawn: list[int] = []
+
+    class Watched(list[Pair]):
+        def __getitem__(self, index: object) -> Pair:  # type: ignore[override]
+            drawn.append(int(index))  # type: ignore[call-overload]
+            return super().__getitem__(int(index))  # type: ignore[call-overload,no-any-return]
+
+    sizes = np.sqrt([a.image.size for a in flat])
+    rng = np.random.default_rng(0)
+    pairs = Watched((normalise(a.image), a.labels) for a in flat)
+    for _ in range(300):
+        random_crop(pairs, sizes / sizes.sum(), 16, rng)
+
+    assert drawn.count(1) / len(drawn) == pytest.approx(0.75, abs=0.08)
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (40, 120), (30, 33)])
+def test_fixed_crops_are_the_middle_of_every_image(shape: tuple[int, int]) -> None:
+    image, labels = _pair(shape)
+    pair = AnnotatedImage("a", (image * 100 + 50).astype(np.uint8), labels, "val", "")
+    images, targets = fixed_crops([pair], size=64)
+
+    assert images.shape == (1, 64, 64, 1)
+    assert targets.shape == (1, 64, 64, TARGETS)
+    padding = [(0, max(0, 64 - n)) for n in shape]
+    top, left = ((max(n, 64) - 64) // 2 for n in shape)
+    window = (slice(top, top + 64), slice(left, left + 64))
+    np.testing.assert_array_equal(images[0, ..., 0], np.pad(normalise(pair.image), padding, "symmetric")[window])
+    np.testing.assert_array_equal(targets[0, ..., NUCLEUS], np.pad(labels > 0, padding, "symmetric")[window])
