@@ -143,8 +143,8 @@ def read_only(folder: Path) -> Iterator[bool]:
         yield locked
 
 
-def other_model(folder: Path) -> Path:
-    """A copy of the shipped model whose weights differ in one number, with a card that says so."""
+def other_model(folder: Path, by: float = 0.001) -> Path:
+    """A copy of the shipped model with a few weights larger by `by`, and a card that says so."""
     from safetensors.numpy import load_file, save_file
 
     from hcs_nuclei.models.card import Weights, read_card, sha256_of, write_card
@@ -154,7 +154,7 @@ def other_model(folder: Path) -> Path:
     folder.mkdir(parents=True)
     weights = load_file(SHIPPED / card.weights.file)
     name = min(weights, key=lambda name: weights[name].size)
-    weights[name] = weights[name] + weights[name].dtype.type(0.001)
+    weights[name] = weights[name] + weights[name].dtype.type(by)
     path = folder / card.weights.file
     save_file(weights, path)
     described = Weights(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
