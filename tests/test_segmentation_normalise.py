@@ -59,6 +59,13 @@ def test_a_constant_field_is_all_zero(dtype: Any, value: int) -> None:
     assert not seen.any()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_one_nucleus_on_a_background_without_noise_is_1(dtype: Any) -> None:
+    labels = disks((300, 300), [(150, 150, 6)])  # less than the 0.2 % above the upper percentile
+
+    np.testing.assert_array_equal(normalise((labels * 90 + 10).astype(dtype)), labels)
+
+
 @pytest.mark.parametrize("spread", [2.0, 15.0, 300.0])
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_pure_noise_is_not_stretched_until_it_looks_like_nuclei(spread: float, dtype: Any) -> None:

@@ -31,6 +31,9 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     low, high = _percentiles(image if image.dtype.kind == "u" else pixels)
     contrast = max(high - low, NOISE_FLOOR * noise_level(pixels))
     if contrast <= 0:
+        # A few nuclei on a background without noise, as in fields whose background was cut off.
+        contrast = float(pixels.max()) - low
+    if contrast <= 0:
         return np.zeros(pixels.shape, np.float32)
     pixels -= np.float32(low)
     pixels *= np.float32(1.0 / contrast)

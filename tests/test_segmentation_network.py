@@ -1,0 +1,114 @@
+"""The network: what goes in and comes out, what it costs, and that its weights need no code of ours to load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hcs_nuclei.segmentation.network import (
+    ARCHITECTURES,
+    STRIDE,
+    build_network,
+    flops_per_pixel,
+    fold_normalisation,
+    unet,
+)
+from hcs_nuclei.segmentation.targets import TARGETS
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Any:
+    """The default architecture, untrained."""
+    return build_network()
+
+
+def test_output_has_three_shares_for_every_pixel(shipped: Any) -> None:
+    images = np.random.default_rng(0).normal(0, 3, (2, 2 * STRIDE, 3 * STRIDE, 1)).astype(np.float32)
+    out = np.asarray(shipped(images))
+
+    assert out.shape == (2, 2 * STRIDE, 3 * STRIDE, TARGETS)
+    assert out.dtype == np.float32
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert out.std() > 0
+
+
+def test_it_costs_at_most_110_kflop_a_pixel(shipped: Any) -> None:
+    assert flops_per_pixel(shipped) <= 110_000
+
+
+def test_flops_of_a_small_network_by_hand() -> None:
+    # 2 × inputs × outputs × 9 a convolution, over the share of pixels that it is computed for.
+    expected = (
+        2 * 9 * 1 * 4 / 4  # stem, stride 2
+        + 2 * 9 * 4 * 4 / 4  # down0
+        + 2 * 9 * (4 * 6 + 6 * 6) / 16  # down1a, down1b
+        + 2 * 9 * ((6 + 4) * 4 + 4 * 4) / 4  # up0a, up0b on the joined 10 channels
+        + 2 * 9 * 4 * 2 / 4  # head at half resolution
+        + 2 * 9 * (2 + 1) * 2  # head at full resolution, with the image
+        + 2 * 2 * 3  # targets, 1 × 1
+    )
+
+    assert flops_per_pixel(unet(filters=(4, 6), head_filters=2)) == pytest.approx(expected)
+
+
+def _layers_at_home(network: Any) -> set[str]:
+    return {type(layer).__module__.split(".")[0] for layer in network.layers}
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_it_is_made_of_keras_own_layers_and_holds_no_code(folded: bool) -> None:
+    network = build_network(folded=folded)
+
+    assert _layers_at_home(network) == {"keras"}
+    assert "Lambda" not in {type(layer).__name__ for layer in network.layers}
+
+
+def _with_random_normalisations(network: Any) -> Any:
+    """`network` with statistics as training leaves them, other than 0 and 1."""
+    rng = np.random.default_rng(1)
+    for layer in network.layers:
+        if layer.name.endswith("_norm"):
+            gamma, beta, mean, variance = (np.shape(w) for w in layer.get_weights())
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 2, gamma),
+                    rng.normal(0, 1, beta),
+                    rng.normal(0, 1, mean),
+                    rng.uniform(0.2, 3, variance),
+                ]
+            )
+    return network
+
+
+def test_folding_the_normalisations_changes_nothing_but_the_last_digits() -> None:
+    small: dict[str, Any] = {"filters": (4, 8, 8), "head_filters": 4}
+    network = _with_random_normalisations(unet(**small))
+    folded = fold_normalisation(network, unet(**small, folded=True))
+    images = np.random.default_rng(2).normal(0, 1, (1, 64, 96, 1)).astype(np.float32)
+
+    np.testing.assert_allclose(np.asarray(folded(images)), np.asarray(network(images)), atol=1e-5)
+    assert not any(layer.name.endswith("_norm") for layer in folded.layers)
+    assert flops_per_pixel(folded) == flops_per_pixel(network)
+
+
+def test_an_architecture_that_is_not_in_the_table_is_a_key_error() -> None:
+    assert "unet" in ARCHITECTURES
+    with pytest.raises(KeyError, match="resnet"):
+        build_network("resnet")
+
+
+@pytest.mark.slow
+def test_importing_keras_says_nothing_on_stderr_but_what_matters() -> None:
+    code = (
+        "import os; from hcs_nuclei.segmentation.backend import import_keras; import_keras();"
+        "os.write(2, b'after\\n'); import_keras()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "after\n"
+    assert done.stdout == ""
