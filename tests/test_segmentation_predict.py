@@ -13,7 +13,7 @@ from segmentation_samples import best_overlaps, crowded_scene, disks
 from hcs_nuclei.segmentation.diameter import estimate_diameter, median_diameter
 from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
 from hcs_nuclei.segmentation.normalise import normalise
-from hcs_nuclei.segmentation.predict import OVERLAP_PX, SCALE_TOLERANCE, TILE_PX, Segmenter
+from hcs_nuclei.segmentation.predict import NATIVE_SCALES, OVERLAP_PX, TILE_PX, Segmenter
 from hcs_nuclei.segmentation.targets import DISTANCE, NUCLEUS, TARGETS
 from hcs_nuclei.segmentation.tiling import plan_tiles
 
@@ -121,9 +121,10 @@ def test_nuclei_of_any_size_come_back_at_their_place_and_size(segmenter: Segment
 
 
 def test_fields_are_scaled_only_where_nuclei_are_far_from_those_of_training(segmenter: Segmenter) -> None:
-    near = 20 * SCALE_TOLERANCE
+    largest, smallest = (20 / scale for scale in NATIVE_SCALES)
 
-    assert [segmenter.scale_for(d) for d in (None, 20, near * 0.999, 20 / SCALE_TOLERANCE * 1.001)] == [1, 1, 1, 1]
+    assert [segmenter.scale_for(d) for d in (None, 20, largest * 0.999, smallest * 1.001)] == [1, 1, 1, 1]
+    assert segmenter.scale_for(largest * 1.001) < 1 < segmenter.scale_for(smallest * 0.999)
     assert segmenter.scale_for(80) == 0.25
     assert segmenter.scale_for(5) == 4
 
