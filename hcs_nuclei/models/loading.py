@@ -16,7 +16,8 @@ from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.segmentation.normalise import to_grey
 from hcs_nuclei.segmentation.predict import Segmenter
 
-_LOADED: dict[str, Segmenter] = {}
+#: By directory too: two cards may set other thresholds for the same weights.
+_LOADED: dict[tuple[Path, str], Segmenter] = {}
 _LOCK = threading.Lock()
 
 
@@ -31,18 +32,19 @@ def load_segmenter(directory: Path, sha256: str | None = None) -> Segmenter:
         ModelError: no such model here, or not the one that the run began with.
     """
     with _LOCK:
-        if sha256 in _LOADED:
-            return _LOADED[sha256]
+        if sha256 is not None and (directory, sha256) in _LOADED:
+            return _LOADED[directory, sha256]
         card = read_card(directory)
         if sha256 is not None and card.weights.sha256 != sha256:
             raise ModelError(
                 f"The model in {directory} changed during the run: weights {card.weights.sha256[:12]}… found, "
                 f"{sha256[:12]}… expected."
             )
-        if card.weights.sha256 not in _LOADED:
+        key = (directory, card.weights.sha256)
+        if key not in _LOADED:
             network = load_network(directory, card)
-            _LOADED[card.weights.sha256] = Segmenter(network, card.instances, card.training_diameter_px)
-        return _LOADED[card.weights.sha256]
+            _LOADED[key] = Segmenter(network, card.instances, card.training_diameter_px)
+        return _LOADED[key]
 
 
 def load_model(model: str = DEFAULT) -> Segmenter:

@@ -42,7 +42,7 @@ def resolve_model(wanted: str = DEFAULT) -> tuple[Path, ModelCard]:
     """
     if wanted == DEFAULT:
         return SHIPPED, read_card(SHIPPED)
-    as_path = Path(wanted).expanduser()
+    as_path = Path(os.path.expanduser(wanted))  # unlike Path's own it leaves an unknown user as it is
     if as_path.is_dir():
         return as_path.resolve(), read_card(as_path)
     for directory, card in list_models():
