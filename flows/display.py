@@ -31,6 +31,7 @@ _PROGRESS_EVERY_S = 3.0
 _LOG_EVERY_S = 15.0
 #: While the server does not answer, a plate must not wait for it at every well.
 _RETRY_AFTER_S = 60.0
+_STAGES = {"prepare": "prepared", "calibrate": "calibrated", "finish": "tables and report follow"}
 _MOST_WELLS = 384
 _MOST_FAULTS = 1000
 
@@ -75,7 +76,7 @@ def in_words(progress: Progress) -> str:
     """One line for people: ``Plate P12: 40 of 96 wells, last C04; 8,112 nuclei``."""
     line = f"Plate {progress.plate}: {progress.done} of {progress.total} wells"
     if progress.stage != "wells":
-        return f"{line} ({progress.stage})"
+        return f"{line} done; {_STAGES[progress.stage]}"
     faults = f"; {_faults(progress.faults)}" if progress.faults else ""
     return f"{line}, last {progress.well}; {progress.nuclei:,} nuclei{faults}"
 
@@ -103,7 +104,7 @@ def _show_summary(result: RunResult) -> None:
         "Exit status": str(result.exit_status),
         "Report": f"[{run_dir / 'report.html'}]({(run_dir / 'report.html').as_uri()})",
     }
-    lines = [f"# Plate {result.plate}", "", "| | |", "|---|---|"]
+    lines = [f"| Plate | {result.plate} |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows.items()]
     if result.warnings:
         lines += ["", "## Warnings", "", *(f"- {warning}" for warning in result.warnings)]
@@ -165,7 +166,9 @@ def _faults(number: int) -> str:
 
 
 def _counts(by_status: dict[str, int]) -> str:
-    return ", ".join(f"{number} {status}" for status, number in by_status.items()) or "0"
+    """``94 ok, 2 failed``."""
+    statuses = sorted(by_status, key=lambda status: (status != "ok", status))
+    return ", ".join(f"{by_status[status]} {status}" for status in statuses) or "0"
 
 
 def _shown(show: Callable[[], object]) -> bool:

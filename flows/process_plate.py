@@ -33,6 +33,10 @@ OnProgress = Callable[[Progress], None]
 _LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=lambda _: None)
 
 
+class _StoppedError(Exception):
+    """Ctrl-C on its way through Prefect, whose event loop would die of a KeyboardInterrupt in a state."""
+
+
 class ProcessPlateParameters(BaseModel):
     """What to process, where to and how: the form in Prefect's UI."""
 
@@ -85,11 +89,14 @@ def run_process_plate(parameters: ProcessPlateParameters, *, on_progress: OnProg
     Raises:
         UserError: the call cannot be carried out, or no Prefect server answers; nothing has been written.
         RunFailedError: the run could not go on; what is finished is kept.
+        KeyboardInterrupt: Ctrl-C; the Dask work is cancelled, and the flow run as well.
     """
     token = _LISTENER.set(on_progress)
     try:
         with prefect_server():
             return process_plate(parameters)
+    except _StoppedError:
+        raise KeyboardInterrupt from None
     finally:
         _LISTENER.reset(token)
 
@@ -103,8 +110,8 @@ def _ends_in_words(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except HcsNucleiError as error:
             return cast(T, Failed(message=str(error), data=error))
-        except KeyboardInterrupt as stop:
-            return cast(T, Cancelled(message="Stopped by Ctrl-C; finished wells are kept.", data=stop))
+        except (KeyboardInterrupt, _StoppedError):
+            return cast(T, Cancelled(message="Stopped by Ctrl-C; finished wells are kept.", data=_StoppedError()))
 
     return run
 

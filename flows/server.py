@@ -44,8 +44,8 @@ def prefect_server() -> Iterator[str]:
     Raises:
         ClusterError: the server does not answer or does not start; says what to do.
     """
+    _quiet_console()
     with ExitStack() as stack:
-        stack.enter_context(_quiet_console())
         url = get_current_settings().api.url
         if url is None:
             url = stack.enter_context(_own_server())
@@ -135,18 +135,15 @@ def _check(url: str) -> None:
         )
 
 
-@contextmanager
-def _quiet_console() -> Iterator[None]:
-    """Keep runs off stderr: who called shows progress and says the reason. Prefect's own warnings pass."""
+def _quiet_console() -> None:
+    """Keep runs off stderr: who called shows progress and says the reason. Prefect's own warnings pass.
 
-    def passes(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING and not record.name.startswith(_UNSEEN)
+    For as long as this process lives, since what it stops at its end has something to say as well.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.addFilter(_passes)
 
-    consoles = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
-    for console in consoles:
-        console.addFilter(passes)
-    try:
-        yield
-    finally:
-        for console in consoles:
-            console.removeFilter(passes)
+
+def _passes(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING and not record.name.startswith(_UNSEEN)
