@@ -12,9 +12,9 @@ from hcs_nuclei.pipeline.run import Progress
 #: Seconds between plain lines: enough to see that it goes on, few on a 1536-well plate.
 PLAIN_EVERY_S = 15.0
 _STAGES = {
-    "prepare": "opened",
-    "calibrate": "calibrated on a sample of its fields",
-    "finish": "writing tables and report",
+    "prepare": "starting workers",
+    "calibrate": "calibrated on a sample of its fields; processing wells",
+    "finish": "checking tables and report",
 }
 
 
@@ -35,8 +35,7 @@ def _plain() -> Callable[[Progress], None]:
     def show(progress: Progress) -> None:
         nonlocal last
         if progress.stage != "wells":
-            detail = f" ({progress.done} of {progress.total} wells done before)" if _resumed(progress) else ""
-            print(f"{progress.plate}: {_STAGES[progress.stage]}{detail}", file=sys.stderr, flush=True)
+            print(f"{progress.plate}: {_words(progress)}", file=sys.stderr, flush=True)
             return
         now = time.monotonic()
         start = began.setdefault(progress.plate, now)
@@ -74,7 +73,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     def show(progress: Progress) -> None:
         if progress.plate not in tasks:
             tasks[progress.plate] = bars.add_task(progress.plate, total=progress.total or None, nuclei="")
-        nuclei = f"{progress.nuclei:,} nuclei" if progress.stage == "wells" else _STAGES[progress.stage]
+        nuclei = f"{progress.nuclei:,} nuclei" if progress.stage == "wells" else _words(progress)
         if progress.faults:
             nuclei += f", {progress.faults} faults"
         bars.update(tasks[progress.plate], completed=progress.done, total=progress.total or None, nuclei=nuclei)  # type: ignore[arg-type]
@@ -83,5 +82,11 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _resumed(progress: Progress) -> bool:
-    return progress.stage == "prepare" and progress.done > 0
+def _words(progress: Progress) -> str:
+    """What a stage other than the wells is, in words."""
+    if progress.stage != "prepare":
+        return _STAGES[progress.stage]
+    if progress.done == progress.total:
+        return f"all {progress.total} wells are done"
+    before = f", {progress.done} of them done before" if progress.done else ""
+    return f"{progress.total} wells{before}; {_STAGES['prepare']}"

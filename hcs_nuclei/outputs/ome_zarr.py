@@ -40,8 +40,8 @@ _ABSENT = 2**64 - 1
 def begin_store(store: Path, plate: Plate) -> None:
     """Make the plate group and the groups of its rows, and remove what a killed run left; one process, before wells.
 
-    The plate lists the wells that are there already; with none it is a bare group until :func:`finish_store`, for the
-    specification knows no plate without wells. What is there already is not touched.
+    A new plate is a bare group until :func:`finish_store`, for the specification knows no plate without wells. What is
+    there already is not touched: its list of wells is made right at the end, so remaking one well changes nothing else.
     """
     from hcs_nuclei.outputs import ngff
 
@@ -51,7 +51,8 @@ def begin_store(store: Path, plate: Plate) -> None:
         (store / row).mkdir(exist_ok=True)
         sweep(store / row)
         replace_file(store / row / _METADATA, ngff.group_document())
-    finish_store(store, plate)
+    if not (store / _METADATA).is_file():
+        finish_store(store, plate)
 
 
 def finish_store(store: Path, plate: Plate) -> None:
