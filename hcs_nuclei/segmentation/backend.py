@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: What TensorFlow 2.21 prints on every import, whatever its log level is set to: it comes before its logging starts.
@@ -16,25 +19,43 @@ _CHATTER = re.compile(
 )
 
 
-def import_keras() -> Any:
-    """The ``keras`` module on its configured backend.
+#: What it prints where there is no GPU; where a driver is installed the same lines say that it does not work.
+_NO_GPU = re.compile(rb"failed call to cuInit|Cannot dlopen some GPU libraries|Skipping registering GPU devices")
 
-    While it is imported for the first time, file descriptor 2 goes to a file; every line of it but the known chatter is
-    then passed on, so that nothing that matters is lost.
-    """
+
+def import_keras() -> Any:
+    """The ``keras`` module on its configured backend; what it says that matters is passed on to stderr."""
     if "keras" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        sys.stderr.flush()
-        kept = os.dup(2)
-        with tempfile.TemporaryFile() as caught:
-            try:
-                os.dup2(caught.fileno(), 2)
-                import keras  # noqa: F401
-            finally:
-                os.dup2(kept, 2)
-                os.close(kept)
-                caught.seek(0)
-                for line in caught:
-                    if not _CHATTER.search(line):
-                        os.write(2, line)
+        with _without_chatter():
+            import keras
+
+            if keras.backend.backend() == "tensorflow":
+                gpu_visible()  # looks for devices now, which is when it says that there are none
     return sys.modules["keras"]
+
+
+def gpu_visible() -> bool:
+    """Whether TensorFlow has a GPU to work on."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """File descriptor 2 goes to a file for the while; every line of it but known chatter is then passed on."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        try:
+            os.dup2(caught.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            has_driver = shutil.which("nvidia-smi") is not None
+            for line in caught:
+                if not (_CHATTER.search(line) or (not has_driver and _NO_GPU.search(line))):
+                    os.write(2, line)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hcs_nuclei.segmentation.backend import gpu_visible
 from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.targets import TARGETS
@@ -38,7 +39,7 @@ class Segmenter:
     def __init__(self, network: Any, instances: InstanceSettings, training_diameter_px: float) -> None:
         self.instances = instances
         self.training_diameter_px = training_diameter_px
-        self.on_gpu = _gpu_visible()
+        self.on_gpu = gpu_visible()
         self._batch = 8 if self.on_gpu else 1
         self._run = _compile(network, self._batch)
 
@@ -82,12 +83,6 @@ class Segmenter:
     ) -> Segmentation:
         """Segment a raw (y, x) image of any integer or float dtype."""
         return self.instances_of(self.prediction_for(image, diameter_px), minimum_area_px=minimum_area_px)
-
-
-def _gpu_visible() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _compile(network: Any, batch: int) -> Any:
