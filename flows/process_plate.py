@@ -38,7 +38,7 @@ class _StoppedError(Exception):
 
 
 class ProcessPlateParameters(BaseModel):
-    """What to process, where to and how: the form in Prefect's UI."""
+    """What to process, where to, and how."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
