@@ -56,9 +56,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         place = arguments.keep or Path(scratch)
-        plate = place / "plates" / "BENCH"
-        if not plate.is_dir():
-            plate = simulate_plate(place / "plates", wells=arguments.wells, size=arguments.size, name="BENCH").directory
+        plates = place / "plates"
+        made = [path for path in plates.glob("BENCH*") if not path.name.endswith("-truth")]
+        plate = (
+            made[0]
+            if made
+            else simulate_plate(plates, wells=arguments.wells, size=arguments.size, name="BENCH").directory
+        )
         watch = MemoryWatch()
         watch.start()
         started = time.perf_counter()
