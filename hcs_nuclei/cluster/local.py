@@ -88,6 +88,10 @@ def _worker_config(threads: int) -> dict[str, Any]:
         "TF_NUM_INTEROP_THREADS": 1,
         "TF_CPP_MIN_LOG_LEVEL": 2,
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        # Dask has freed memory given back at once. A network frees and takes the same tens of MB with every tile, and
+        # each time the kernel would have to clear the pages anew.
+        "MALLOC_TRIM_THRESHOLD_": 2**30,
+        "MALLOC_MMAP_THRESHOLD_": 2**30,
     }
     name = "distributed.nanny.pre-spawn-environ"
     return {
