@@ -247,7 +247,7 @@ def test_a_wrong_call_is_refused_before_anything_is_written(
     assert said.status == 2
     assert re.search(REFUSED[wrong], said.err, re.DOTALL), said.err
     # Unless a plate had to be opened first to know it.
-    lines = [line for line in said.err.splitlines() if line != "SIM-0001: opened"]
+    lines = [line for line in said.err.splitlines() if line != "SIM-0001: 4 wells; starting workers"]
     assert lines[0].startswith("hcs-nuclei: ")
     assert "Traceback" not in said.err
     assert said.out == ""
@@ -310,7 +310,7 @@ def test_a_second_start_says_so_and_its_directory(
     before = files_of(out)
     said = run("process", finished.plate, "--out", out, "--no-prefect")
     assert (said.status, said.out) == (0, f"{directory}\n")
-    assert "SIM-0001: opened (4 of 4 wells done before)" in said.err
+    assert "SIM-0001: all 4 wells are done" in said.err
     assert f"{finished.result.nuclei:,} nuclei in 4 wells (4 ok), 4 of them from before; 8 fields (8 ok)" in said.err
     assert f"report: {directory / 'report.html'}" in said.err
     assert changed(before, files_of(out)) == set()
@@ -535,12 +535,14 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_start_finishes_it(finished: 
 
     said = in_shell(*arguments)
     assert (said.status, said.out) == (0, f"{out / finished.run.name}\n"), said.err
-    assert f"SIM-0001: opened ({done} of 4 wells done before)" in said.err
+    assert f"SIM-0001: 4 wells, {done} of them done before; starting workers" in said.err
     # A clean run says these lines and nothing else: no warning, no chatter of a library.
-    assert [re.sub(r"[\d,]+", "N", line) for line in said.err.splitlines() if " wells, " not in line] == [
-        "SIM-N: opened (N of N wells done before)",
-        "SIM-N: calibrated on a sample of its fields",
-        "SIM-N: writing tables and report",
+    assert [
+        re.sub(r"[\d,]+", "N", line) for line in said.err.splitlines() if not re.search(r"of \d+ wells, ", line)
+    ] == [
+        "SIM-N: N wellsN N of them done before; starting workers",
+        "SIM-N: calibrated on a sample of its fields; processing wells",
+        "SIM-N: checking tables and report",
         "SIM-N: N nuclei in N wells (N ok)N N of them from before; N fields (N ok)",
         re.sub(r"[\d,]+", "N", f"  report: {out / finished.run.name / 'report.html'}"),
     ]
