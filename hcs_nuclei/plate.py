@@ -173,7 +173,7 @@ class Plate:
         channels: channels of which at least one plane is there, in the vendor's order.
         timepoints: number of time points of which at least one plane is there; at least 1.
         pixel_size_um: edge of a pixel in micrometres, None where the vendor does not say.
-        wells_in_format: 6, 12, 24, 48, 96, 384 or 1536: the smallest format that holds the wells, or the vendor's word.
+        wells_in_format: the vendor's word (6 to 1536), else the smallest of 96, 384 and 1536 that holds the wells.
         expected_from: ``metadata`` where the vendor's metadata say what should be there, else ``regularity``.
         warnings: unmet promises that are not a field's fault (a whole channel or time point that is not there).
         metadata_files: paths, relative to the root, of the vendor's files that were read.

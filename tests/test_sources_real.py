@@ -84,7 +84,7 @@ SAMPLES = {
         planes=12,
         pixel_size_um=13.5504,
         shape=(256, 256),
-        wells_in_format=48,
+        wells_in_format=96,
         expected_from="regularity",
         timepoints=2,
     ),
@@ -99,7 +99,7 @@ SAMPLES = {
         planes=12,
         pixel_size_um=1.3668,
         shape=(512, 512),
-        wells_in_format=48,
+        wells_in_format=96,
         expected_from="regularity",
     ),
     "CellVoyager": Sample(
@@ -141,7 +141,7 @@ SAMPLES = {
         planes=3,
         pixel_size_um=None,
         shape=(512, 512),
-        wells_in_format=24,
+        wells_in_format=96,
         expected_from="regularity",
     ),
 }

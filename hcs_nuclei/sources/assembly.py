@@ -126,7 +126,7 @@ def position(name: str) -> Position | None:
 
 
 def plate_format(wells: Sequence[Well], rows: int = 0, columns: int = 0) -> int:
-    """Number of wells of the format that the vendor says (`rows` × `columns`), else of the smallest that holds all."""
+    """Number of wells of the format that the vendor says (`rows` × `columns`), else 96 or the next that holds all."""
     if (rows, columns) in PLATE_FORMATS.values():
         return rows * columns
     return max(96, smallest_format(max(w.row for w in wells), max(w.column for w in wells)))
