@@ -14,6 +14,10 @@ HIGH_PERCENTILE = 99.8
 NOISE_FLOOR = 12.0
 #: Normalised values are kept in this range: one hot pixel or one bright nucleus must not swamp the network.
 VALUE_RANGE = (-1.0, 4.0)
+#: An image is light, its nuclei dark, where the median lies above this share of the range between the two percentiles.
+#: Of 664 images of DSB2018 fluorescence reaches 0.19 (0.34 in the crowded sections of S-BSST265), brightfield begins
+#: at 0.82 and stained sections at 0.52. A grey image must be lighter: a field full of nuclei is no brightfield.
+LIGHT_COLOUR, LIGHT_GREY = 0.5, 0.7
 
 
 def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -41,20 +45,36 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(y, x) of (y, x), (y, x, 3) or (y, x, 4): colours are averaged, opacity is left out; the dtype stays.
+    """(y, x) of (y, x) or colour, nuclei brighter than what surrounds them; the dtype stays.
+
+    Args:
+        image: (y, x), (y, x, 3) or (y, x, 4), any integer or float dtype; the fourth channel is opacity and left out.
+
+    Colour with a light background is a stained section: of its colours red is what haematoxylin absorbs and eosin does
+    not, so red is taken and inverted. Grey with a light background is brightfield, and inverted. Any other colour
+    image is a rendered fluorescence image: its brightest colour at each pixel.
 
     Raises:
         ValueError: the image has another shape.
     """
     if image.ndim == 2:
-        return image
-    if image.ndim == 3 and image.shape[2] in (1, 2, 3, 4):
-        colours = image[..., : 3 if image.shape[2] >= 3 else 1]
-        if colours.shape[2] == 1 or all(np.array_equal(colours[..., 0], colours[..., i]) for i in (1, 2)):
-            return np.asarray(np.ascontiguousarray(colours[..., 0]))
-        mean = colours.mean(axis=2)
-        return np.asarray((mean.round() if image.dtype.kind in "ui" else mean).astype(image.dtype))
-    raise ValueError(f"its shape is {image.shape}; expected (y, x) or colour (y, x, 3)")
+        return _inverted(image) if _is_light(image, LIGHT_GREY) else image
+    if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
+        raise ValueError(f"its shape is {image.shape}; expected (y, x) or colour (y, x, 3)")
+    colours = image[..., : 3 if image.shape[2] >= 3 else 1]
+    first = np.ascontiguousarray(colours[..., 0])
+    if all(np.array_equal(first, colours[..., i]) for i in range(1, colours.shape[2])):
+        return to_grey(first)
+    return _inverted(first) if _is_light(first, LIGHT_COLOUR) else np.asarray(colours.max(axis=2))
+
+
+def _is_light(image: npt.NDArray[Any], share: float) -> bool:
+    low, middle, high = np.percentile(image, [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
+    return bool(high > low and middle - low > share * (high - low))
+
+
+def _inverted(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(image.max() - image)
 
 
 def noise_level(image: npt.NDArray[Any]) -> float:

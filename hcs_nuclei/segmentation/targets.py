@@ -1,4 +1,4 @@
-"""A label image in, what the network learns to predict out: nucleus, touching border, distance."""
+"""A label image in, what the network learns to predict out: nucleus, touching border, distance, offsets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 #: Order of the network's output channels.
-NUCLEUS, BORDER, DISTANCE = 0, 1, 2
-TARGETS = 3
+NUCLEUS, BORDER, DISTANCE, OFFSET_Y, OFFSET_X = range(5)
+TARGETS = 5
 
 
 def make_targets(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -20,13 +20,17 @@ def make_targets(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         labels: (y, x) integers, 0 = background.
 
     Returns:
-        (y, x, 3) float32 in [0, 1]: *nucleus* (1 inside any nucleus), *border* (1 where two nuclei meet, ±1 to ±3 px
-        by the size of the smaller), *distance* (to the nearest pixel that is not this nucleus, 1 at its deepest pixel).
+        (y, x, 5) float32 in [0, 1]: *nucleus* (1 inside any nucleus), *border* (1 where two nuclei meet, ±1 to ±3 px
+        by the size of the smaller), *distance* (to the nearest pixel that is not this nucleus, 1 at its deepest pixel),
+        *offset y* and *offset x* (from the nucleus's centre, 0.5 there, 0 and 1 as far from it as its farthest pixel;
+        0.5 on the background).
 
     Source: the touching-border target of the DSB2018 winners (Topcoder), the distance target of Naylor et al. 2018,
-    normalised per nucleus so that one threshold seeds small and large nuclei alike.
+    normalised per nucleus so that one threshold seeds small and large nuclei alike; the offsets jump where nuclei meet,
+    as HoVer-Net's do (Graham et al. 2019).
     """
     targets = np.zeros((*labels.shape, TARGETS), np.float32)
+    targets[..., OFFSET_Y] = targets[..., OFFSET_X] = 0.5
     inside = labels > 0
     if not inside.any():
         return targets
@@ -34,11 +38,25 @@ def make_targets(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     meeting = _meeting_pixels(labels)
     targets[..., BORDER] = _border(labels, meeting)
     distance = ndimage.distance_transform_edt(inside & ~meeting)
-    deepest = ndimage.maximum(distance, labels, index=np.arange(int(labels.max()) + 1))
-    deepest = np.where(deepest > 0, deepest, 1.0)
-    deepest[0] = 1.0
+    deepest = np.zeros(int(labels.max()) + 1)
+    np.maximum.at(deepest, labels[inside], distance[inside])
+    deepest[deepest == 0] = 1.0
     targets[..., DISTANCE] = distance / deepest[labels]
+    targets[..., OFFSET_Y], targets[..., OFFSET_X] = _offsets(labels)
     return targets
+
+
+def _offsets(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    offsets = np.full((2, *labels.shape), 0.5, np.float32)
+    inside = np.nonzero(labels)
+    number = labels[inside]
+    area = np.maximum(np.bincount(number), 1)
+    away = [axis - (np.bincount(number, weights=axis) / area)[number] for axis in inside]
+    reach = np.ones(area.size)
+    np.maximum.at(reach, number, np.hypot(*away))
+    for offset, distance in zip(offsets, away, strict=True):
+        offset[inside] = 0.5 + 0.5 * distance / reach[number]
+    return offsets[0], offsets[1]
 
 
 def _meeting_pixels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

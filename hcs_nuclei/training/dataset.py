@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import label
+from skimage.transform import resize
 
 from hcs_nuclei.segmentation.backend import import_keras
+from hcs_nuclei.segmentation.diameter import median_diameter
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.targets import TARGETS, make_targets
 from hcs_nuclei.training.annotations import AnnotatedImage
@@ -18,28 +21,63 @@ from hcs_nuclei.training.annotations import AnnotatedImage
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 #: Share of crops that show no nucleus at all (noise, gradients, dust), so that an empty field gives none.
 EMPTY_SHARE = 0.03
+#: Share of crops into which nuclei of a second crop are pasted, across and beside those of the first.
+PASTE_SHARE = 0.3
+#: Share of the crops by modality, where a data set says what its images are.
+MODALITY_SHARES = {"histology": 0.13, "brightfield": 0.05}
+#: Images whose nuclei are larger than the first are shrunk to the second before anything else: it is how they will be
+#: looked at, and of a 512 px nucleus a crop would show none whole. Those with smaller nuclei than the third are enlarged
+#: by the fourth in half of their crops. Median diameters, px.
+LARGE_PX, SHRUNK_PX, SMALL_PX, SMALL_SCALE = 60.0, 36.0, 14.0, 1.7
 
 
-def random_crop(pairs: Sequence[Pair], weights: npt.NDArray[np.float64], size: int, rng: np.random.Generator) -> Pair:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One annotated image, ready to be cut: (y, x) normalised float32, (y, x) int32, median diameter of its nuclei."""
+
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    diameter_px: float
+
+
+def make_source(annotated: AnnotatedImage) -> Source:
+    """Normalise an annotated image, and shrink it where its nuclei are large."""
+    image, labels = normalise(annotated.image), annotated.labels
+    diameter = median_diameter(labels.astype(np.uint32))[0]
+    if diameter > LARGE_PX:
+        shape = tuple(round(n * SHRUNK_PX / diameter) for n in image.shape)
+        image = resize(image, shape, order=1, anti_aliasing=True, preserve_range=True).astype(np.float32)
+        labels = resize(labels, shape, order=0, anti_aliasing=False, preserve_range=True).astype(np.int32)
+        diameter = SHRUNK_PX
+    return Source(image, labels, diameter)
+
+
+def random_crop(
+    sources: Sequence[Source], weights: npt.NDArray[np.float64], size: int, rng: np.random.Generator
+) -> Pair:
     """One augmented crop: image (size, size) float32, labels (size, size) int32.
 
-    Rotation by any angle, scale from 0.55 to 1.75 (log-uniform), mirror, gain, offset, gamma, a slow gradient, blur
-    and noise. Outside of the source image lies its mirror.
+    Rotation by any angle, scale from 0.55 to 1.75 (log-uniform), mirror, pasted nuclei, gain, offset, gamma, a slow
+    gradient, blur and noise. Outside of the source image lies its mirror.
     """
     if rng.random() < EMPTY_SHARE:
         return _empty(size, rng), np.zeros((size, size), np.int32)
-    image, labels = pairs[int(rng.choice(len(pairs), p=weights))]
-    image, labels = _place(image, labels, size, rng)
+    source = sources[int(rng.choice(len(sources), p=weights))]
+    scale = SMALL_SCALE if 0 < source.diameter_px < SMALL_PX and rng.random() < 0.5 else 1.0
+    if rng.random() < 0.7:
+        scale *= float(np.exp(rng.uniform(np.log(0.55), np.log(1.75))))
+    image, labels = _place(source, size, scale, rng)
+    if rng.random() < PASTE_SHARE:
+        image, labels = _paste((image, labels), _place(source, size, scale, rng), rng)
     return _recolour(image, rng), labels
 
 
-def _place(image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], size: int, rng: np.random.Generator) -> Pair:
-    scale = float(np.exp(rng.uniform(np.log(0.55), np.log(1.75)))) if rng.random() < 0.7 else 1.0
+def _place(source: Source, size: int, scale: float, rng: np.random.Generator) -> Pair:
     angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.3 else float(rng.integers(4)) * np.pi / 2
     span = size / scale
     centre = [
         rng.uniform(span / 2, length - span / 2) if length > span else length / 2 + rng.uniform(-0.1, 0.1) * span
-        for length in image.shape
+        for length in source.image.shape
     ]
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
@@ -47,10 +85,38 @@ def _place(image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], size: 
     matrix = rotation / scale
     offset = np.array(centre) - 0.5 - matrix @ np.full(2, (size - 1) / 2)
     # Shrinking without a blur before it would alias; enlarging needs none.
-    source = ndimage.gaussian_filter(image, 0.4 / scale) if scale < 0.8 else image
-    moved = ndimage.affine_transform(source, matrix, offset, (size, size), order=1, mode="mirror")
-    numbers = ndimage.affine_transform(labels, matrix, offset, (size, size), order=0, mode="mirror")
+    image = ndimage.gaussian_filter(source.image, 0.4 / scale) if scale < 0.8 else source.image
+    moved = ndimage.affine_transform(image, matrix, offset, (size, size), order=1, mode="mirror")
+    numbers = ndimage.affine_transform(source.labels, matrix, offset, (size, size), order=0, mode="mirror")
     return moved, _number_apart(numbers)
+
+
+def _paste(onto: Pair, other: Pair, rng: np.random.Generator) -> Pair:
+    """A third of the nuclei of `other` on `onto`, each with a soft rim, half of the times shining through.
+
+    Nuclei that touch and overlap are what a network gets wrong and what images show too few of.
+
+    Source: copy-paste augmentation (Ghiasi et al. 2021), with light adding up as it does in a microscope.
+    """
+    image, labels = onto
+    count = int(other[1].max())
+    chosen = np.zeros(count + 1, bool)
+    chosen[1:] = rng.random(count) < rng.uniform(0.1, 0.6)
+    mask = chosen[other[1]]
+    if not mask.any():
+        return onto
+    rim = ndimage.gaussian_filter(mask.astype(np.float32), 0.7)
+    ground = float(np.percentile(other[0], 5))
+    gain = np.float32(np.exp(rng.uniform(-0.5, 0.5)))
+    light = rim * (other[0] - ground) * gain
+    lit = image + light if rng.random() < 0.5 else image * (1 - rim) + rim * ground + light
+    labels = np.where(mask, other[1] + int(labels.max()), labels)
+    return lit, _number_apart(_without_remnants(labels))
+
+
+def _without_remnants(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """`labels` without regions of fewer than 12 px: what is left of a nucleus under another is not seen as one."""
+    return np.asarray(np.where(np.bincount(labels.ravel())[labels] >= 12, labels, 0))
 
 
 def _number_apart(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -99,17 +165,16 @@ def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
 def make_dataset(
     annotated: Sequence[AnnotatedImage], *, size: int, batch: int, batches: int, seed: int, workers: int = 1
 ) -> Any:
-    """A ``keras.utils.PyDataset`` of `batches` batches an epoch: (batch, size, size, 1) and (batch, size, size, 3).
+    """A ``keras.utils.PyDataset`` of `batches` batches an epoch: (batch, size, size, 1) and (batch, size, size, 5).
 
     Every crop is drawn from a generator seeded by (`seed`, epoch, batch): the same crops in every run, wherever
-    training was resumed. Larger images are drawn more often, by the square root of their area.
+    training was resumed. Images are drawn by :func:`sampling_weights`.
     """
     import_keras()
     from keras.utils import PyDataset
 
-    pairs: list[Pair] = [(normalise(a.image), a.labels) for a in annotated]
-    weights = np.sqrt([image.size for image, _ in pairs])
-    weights = weights / weights.sum()
+    sources = [make_source(a) for a in annotated]
+    weights = sampling_weights(sources, [a.modality for a in annotated])
 
     class Crops(PyDataset):  # type: ignore[misc]
         epoch = 0
@@ -125,7 +190,7 @@ def make_dataset(
             images = np.empty((batch, size, size, 1), np.float32)
             targets = np.empty((batch, size, size, TARGETS), np.float32)
             for i in range(batch):
-                image, labels = random_crop(pairs, weights, size, rng)
+                image, labels = random_crop(sources, weights, size, rng)
                 images[i, ..., 0] = image
                 targets[i] = make_targets(labels)
             return images, targets
@@ -133,14 +198,27 @@ def make_dataset(
     return Crops(workers=workers, use_multiprocessing=False, max_queue_size=8)
 
 
+def sampling_weights(sources: Sequence[Source], modalities: Sequence[str]) -> npt.NDArray[np.float64]:
+    """How likely each image is drawn: by the square root of its area; histology and brightfield by their shares."""
+    weights = np.sqrt([float(source.image.size) for source in sources])
+    kinds = np.array([m if m in MODALITY_SHARES else "" for m in modalities])
+    present = {kind: MODALITY_SHARES.get(kind, 0.0) for kind in set(kinds.tolist())}
+    if "" in present:
+        present[""] = 1.0 - sum(present.values())
+    for kind, share in present.items():
+        weights[kinds == kind] *= share / weights[kinds == kind].sum()
+    return np.asarray(weights / weights.sum())
+
+
 def fixed_crops(
     annotated: Sequence[AnnotatedImage], *, size: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The middle of every image, unaltered: (n, size, size, 1) and targets (n, size, size, 3), for validation loss."""
+    """The middle of every image, unaltered: (n, size, size, 1) and targets (n, size, size, 5), for validation loss."""
     images = np.zeros((len(annotated), size, size, 1), np.float32)
     targets = np.zeros((len(annotated), size, size, TARGETS), np.float32)
     for i, pair in enumerate(annotated):
-        image, labels = normalise(pair.image), pair.labels
+        source = make_source(pair)
+        image, labels = source.image, source.labels
         missing = [max(0, size - n) for n in image.shape]
         if any(missing):
             image = np.pad(image, [(0, m) for m in missing], mode="symmetric")
