@@ -163,19 +163,58 @@ def test_opacity_is_left_out(channels: int) -> None:
     np.testing.assert_array_equal(to_grey(np.stack([grey] * (channels - 1) + [opaque], axis=2)), grey)
 
 
-def test_colours_are_averaged_and_rounded_in_their_dtype() -> None:
-    pixel = np.array([[[255, 255, 254]]], np.uint8)
-
-    assert to_grey(pixel).dtype == np.uint8
-    assert to_grey(pixel)[0, 0] == 255
-    assert to_grey(np.array([[[0.0, 0.5, 0.25]]], np.float32))[0, 0] == pytest.approx(0.25)
-
-
-def test_blue_nuclei_count_though_red_and_green_are_equal() -> None:
+def test_rendered_fluorescence_is_its_brightest_colour() -> None:
     image = np.zeros((4, 4, 3), np.uint8)
-    image[1, 1, 2] = 90
+    image[1, 1] = 20, 20, 90
+    image[2, 2] = 50, 0, 0
 
-    assert to_grey(image)[1, 1] == 30
+    grey = to_grey(image)
+
+    assert grey.dtype == np.uint8
+    assert (grey[1, 1], grey[2, 2], grey[0, 0]) == (90, 50, 0)
+
+
+def _section(dtype: type) -> np.ndarray:
+    """Pink tissue with four violet nuclei, as haematoxylin and eosin stain it; light."""
+    image = np.empty((64, 64, 3), dtype)
+    image[:] = 220, 130, 190
+    for y, x in ((10, 10), (10, 50), (50, 10), (50, 50)):
+        image[y - 5 : y + 5, x - 5 : x + 5] = 90, 60, 150
+    image[30:34, 30:34] = 250, 250, 250
+    return image
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_stained_section_is_its_red_inverted(dtype: type) -> None:
+    grey = to_grey(_section(dtype))
+
+    assert grey.dtype == dtype
+    assert grey[10, 10] > grey[0, 0] > grey[31, 31] == 0
+    np.testing.assert_array_equal(grey, 250 - _section(dtype)[..., 0])
+
+
+def test_opacity_says_nothing_about_a_section() -> None:
+    opaque = np.full((64, 64, 1), 255, np.uint8)
+
+    np.testing.assert_array_equal(
+        to_grey(np.concatenate([_section(np.uint8), opaque], axis=2)), to_grey(_section(np.uint8))
+    )
+
+
+def test_grey_brightfield_is_inverted() -> None:
+    image = np.full((64, 64), 230, np.uint8)
+    image[20:30, 20:30] = 90
+    image[0, :] = 235
+
+    np.testing.assert_array_equal(to_grey(image), 235 - image)
+
+
+def test_a_fluorescence_field_full_of_nuclei_is_not_taken_for_brightfield() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(1000, 100, (128, 128))
+    image[20:110, 20:125] += rng.normal(4000, 1200, (90, 105))  # more than half of the field
+
+    assert to_grey(image.astype(np.uint16))[0, 0] < 2000
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 4, 5), (2, 4, 4, 3)])

@@ -11,7 +11,7 @@ from scipy import ndimage
 from segmentation_samples import best_overlaps, crowded_scene, disks
 
 from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
-from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, TARGETS, make_targets
+from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y, TARGETS, make_targets
 from hcs_nuclei.simulate import simulate_field
 
 
@@ -67,7 +67,8 @@ def test_an_empty_field_has_empty_targets() -> None:
 
     assert targets.shape == (20, 30, TARGETS)
     assert targets.dtype == np.float32
-    assert not targets.any()
+    assert not targets[..., :OFFSET_Y].any()
+    assert (targets[..., OFFSET_Y:] == 0.5).all()
     assert not _again(np.zeros((20, 30), np.int32)).any()
 
 
@@ -89,6 +90,18 @@ def test_distance_of_a_nucleus_alone_is_scipys_over_its_deepest() -> None:
     depth = ndimage.distance_transform_edt(labels)
 
     np.testing.assert_allclose(make_targets(labels)[..., DISTANCE], depth / depth.max(), rtol=1e-6)
+
+
+def test_offsets_grow_from_the_centre_to_the_farthest_pixel() -> None:
+    labels = disks((60, 60), [(30, 28, 14)])
+    y, x = np.mgrid[:60, :60]
+    targets = make_targets(labels)
+    reach = np.hypot(y - 30, x - 28)[labels > 0].max()
+
+    assert (targets[30, 28, OFFSET_Y], targets[30, 28, OFFSET_X]) == (0.5, 0.5)
+    np.testing.assert_allclose(targets[..., OFFSET_Y][labels > 0], (0.5 + 0.5 * (y - 30) / reach)[labels > 0], rtol=1e-5)
+    np.testing.assert_allclose(targets[..., OFFSET_X][labels > 0], (0.5 + 0.5 * (x - 28) / reach)[labels > 0], rtol=1e-5)
+    assert (targets[..., OFFSET_Y:][labels == 0] == 0.5).all()
 
 
 def test_every_nucleus_is_1_at_its_deepest_and_0_where_it_meets_another() -> None:

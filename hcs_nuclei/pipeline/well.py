@@ -29,8 +29,7 @@ from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
 from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
 from hcs_nuclei.plate import Field, Well
-from hcs_nuclei.segmentation.predict import Segmenter
-from hcs_nuclei.segmentation.targets import TARGETS
+from hcs_nuclei.segmentation.predict import Prediction, Segmenter
 from hcs_nuclei.sources import read_image
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -53,7 +52,7 @@ class _View:
     field: Field
     timepoint: int
     images: dict[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
-    prediction: npt.NDArray[np.float32] | None = None
+    prediction: Prediction | None = None
     status: str = "ok"
     error: str = ""
 
@@ -294,7 +293,7 @@ def _predict(view: _View, context: Context, segmenter: Segmenter) -> None:
     assert context.calibration is not None
     image = view.images[context.nuclear.token]
     if image.min() == image.max():  # lamp, shutter or export: no model is asked what it sees in nothing
-        view.prediction = np.zeros((*image.shape, TARGETS), np.float32)
+        view.prediction = Prediction.of_nothing((image.shape[0], image.shape[1]))
         return
     try:
         view.prediction = segmenter.prediction_for(image, context.calibration.diameter_px)

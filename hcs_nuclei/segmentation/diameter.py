@@ -10,18 +10,41 @@ import numpy.typing as npt
 
 from hcs_nuclei.segmentation.predict import TILE_PX, Segmenter
 
+#: Each image's middle is looked at as it is, at half and at a quarter of its size: from 8 to 150 px, nuclei are of a
+#: size that the network knows in one of the three.
+FIRST_PASS_SCALES = (1.0, 0.5, 0.25)
+#: A coarser look must explain this much more of the image: nuclei that touch look like larger ones from afar.
+COARSER_GAIN = 1.15
+#: Below this an image shows too little at that scale to be asked, px of the network.
+_LEAST_PX = 48
+
 
 def estimate_diameter(segmenter: Segmenter, images: Sequence[npt.NDArray[Any]]) -> float | None:
-    """Median nucleus diameter in px over the middle tile of each (y, x) image, rounded to 0.1; None without nuclei.
+    """Median nucleus diameter in px over the middle of each (y, x) image, rounded to 0.1; None without nuclei.
 
     Each image counts by its number of nuclei, so that an empty or a dying well says little.
     """
-    found = [median_diameter(segmenter(_middle(image)).labels) for image in images]
+    found = [_diameter_of(segmenter, image) for image in images]
     found = sorted((diameter, count) for diameter, count in found if count)
     if not found:
         return None
     weight = np.cumsum([count for _, count in found])
     return round(found[int(np.searchsorted(weight, weight[-1] / 2))][0], 1)
+
+
+def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, int]:
+    """Median diameter and number at the scale whose nuclei, each by its confidence, cover most of the image."""
+    best, diameter, count = 0.0, 0.0, 0
+    for scale in FIRST_PASS_SCALES:
+        if scale < 1 and min(image.shape) * scale < _LEAST_PX:
+            break
+        region = _middle(image, round(TILE_PX / scale))
+        found = segmenter.instances_of(segmenter.prediction_at(region, scale), minimum_area_px=20)
+        area = np.bincount(found.labels.ravel(), minlength=found.confidence.size + 1)[1:]
+        explained = float((area * found.confidence).sum() / region.size)
+        if explained > best * (COARSER_GAIN if count else 1.0):
+            best, (diameter, count) = explained, median_diameter(found.labels)
+    return diameter, count
 
 
 def median_diameter(labels: npt.NDArray[np.uint32]) -> tuple[float, int]:
@@ -37,6 +60,6 @@ def median_diameter(labels: npt.NDArray[np.uint32]) -> tuple[float, int]:
     return float(2 * np.sqrt(area[middle] / np.pi)), int(area.size)
 
 
-def _middle(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    top, left = (max(0, (n - TILE_PX) // 2) for n in image.shape)
-    return image[top : top + TILE_PX, left : left + TILE_PX]
+def _middle(image: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    top, left = (max(0, (n - size) // 2) for n in image.shape)
+    return image[top : top + size, left : left + size]

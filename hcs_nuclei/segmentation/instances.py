@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS
+from hcs_nuclei.segmentation.confidence import ConfidenceSettings, describe
+from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y
 
 
 class InstanceSettings(BaseModel):
@@ -18,57 +19,100 @@ class InstanceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     nucleus: float = Field(default=0.5, ge=0, le=1, description="A pixel is nucleus from this probability on.")
-    seed: float = Field(default=0.5, ge=0, le=1, description="A pixel is seed where distance less border exceeds this.")
-    border: float = Field(default=0.5, ge=0, le=2, description="Weight of the border in the seeds.")
+    seed: float = Field(
+        default=0.5, ge=0, le=1, description="A pixel is seed where distance less what parts nuclei exceeds this."
+    )
+    border: float = Field(default=0.5, ge=0, le=2, description="Weight of the border in what parts nuclei.")
+    jump: float = Field(default=0.0, ge=0, le=4, description="Weight of the jump of the offsets in what parts nuclei.")
     minimum_seed_px: int = Field(default=3, ge=1, description="Smaller seeds are noise.")
     minimum_confidence: float = Field(default=0.5, ge=0, le=1, description="Less confident objects are dropped.")
 
 
 def find_nuclei(
-    prediction: npt.NDArray[np.float32], settings: InstanceSettings, *, minimum_area_px: float
+    maps: npt.NDArray[np.float32],
+    settings: InstanceSettings,
+    confidence: ConfidenceSettings | None = None,
+    *,
+    minimum_area_px: float,
+    typical_diameter_px: float = 20.0,
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-    """Nuclei of one field.
+    """Nuclei of one field on the network's own grid.
 
     Args:
-        prediction: (y, x, 3) float32 in [0, 1]: nucleus, border, distance.
+        maps: (y, x, 5) float32 in [0, 1]: nucleus, border, distance, offset y, offset x.
         settings: the model's thresholds.
-        minimum_area_px: smaller objects are dropped, px² of the prediction.
+        confidence: the model's calibration; left out, a nucleus's mean probability.
+        minimum_area_px: smaller objects are dropped, px².
+        typical_diameter_px: what the network was trained on.
 
     Returns:
         labels (y, x) uint32, 1 … n without gaps in order of each nucleus's first pixel, and (n,) float32 confidence
-        in [0, 1]: the mean nucleus probability over the nucleus.
+        in [0, 1].
+    """
+    labels = separate(maps, settings)
+    sure = (confidence or ConfidenceSettings()).of(describe(labels, maps, typical_diameter_px))
+    return keep(labels, sure, minimum_area_px, settings.minimum_confidence)
+
+
+def separate(maps: npt.NDArray[np.float32], settings: InstanceSettings) -> npt.NDArray[np.int32]:
+    """Every object that the network's output shows, good ones and bad.
+
+    Args:
+        maps: (y, x, 5) float32 in [0, 1]: nucleus, border, distance, offset y, offset x.
+        settings: the model's thresholds.
+
+    Returns:
+        (y, x) int32, 1 … n, 0 = background.
 
     Source: marker-controlled watershed on the predicted distance (Naylor et al. 2018).
     """
-    probability = prediction[..., NUCLEUS]
-    mask = probability > settings.nucleus
-    depth = prediction[..., DISTANCE] - settings.border * prediction[..., BORDER]
+    mask = maps[..., NUCLEUS] > settings.nucleus
+    depth = maps[..., DISTANCE] - settings.border * maps[..., BORDER]
+    if settings.jump:
+        depth = depth - settings.jump * jump(maps)
     seeds, count = ndimage.label(mask & (depth > settings.seed))
     if count == 0:
-        return np.zeros(mask.shape, np.uint32), np.zeros(0, np.float32)
+        return np.zeros(mask.shape, np.int32)
     small = np.bincount(seeds.ravel(), minlength=count + 1) < settings.minimum_seed_px
     seeds[small[seeds]] = 0
     # Quantised depth keeps the watershed's queue order the same whatever the last bits of the network's floats are.
-    relief = np.round(depth * -255.0).astype(np.int16)
-    labels = watershed(relief, seeds, mask=mask)
-    return _keep(labels, probability, minimum_area_px, settings.minimum_confidence)
+    relief = np.round(np.clip(depth, -4.0, 1.0) * -255.0).astype(np.int16)
+    return np.asarray(watershed(relief, seeds, mask=mask), dtype=np.int32)
 
 
-def _keep(
-    labels: npt.NDArray[Any], probability: npt.NDArray[np.float32], minimum_area: float, minimum_confidence: float
+def jump(maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(y, x) float32 ≥ 0: how far the offsets fall along the way, which they do only from one nucleus to the next.
+
+    Inside a nucleus they rise from one side to the other. Source: the gradients of HoVer-Net (Graham et al. 2019).
+    """
+    down, right = maps[..., OFFSET_Y], maps[..., OFFSET_X]
+    fall = np.zeros(down.shape, np.float32)
+    fall[1:-1] += np.maximum(down[:-2] - down[2:], 0)
+    fall[:, 1:-1] += np.maximum(right[:, :-2] - right[:, 2:], 0)
+    return fall
+
+
+def keep(
+    labels: npt.NDArray[Any], confidence: npt.NDArray[np.float32], minimum_area_px: float, minimum_confidence: float
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-    """Drop objects that are too small or too unsure; number the rest without gaps in order of their first pixel."""
+    """Drop objects that are too small or too unsure; number the rest without gaps in order of their first pixel.
+
+    Args:
+        labels: (y, x) integers, 1 … n, 0 = background.
+        confidence: (n,) float32 in [0, 1].
+
+    Returns:
+        labels (y, x) uint32, 1 … m, and (m,) float32, their confidence.
+    """
     flat = labels.ravel()
     inside = np.flatnonzero(flat)
     numbers = flat[inside]
-    area = np.bincount(numbers, minlength=1)
-    total = np.bincount(numbers, weights=probability.ravel()[inside], minlength=1)
-    confidence = total / np.maximum(area, 1)
-    kept = (area >= minimum_area) & (confidence >= minimum_confidence)
-    kept[0] = False
+    area = np.bincount(numbers, minlength=confidence.size + 1)
+    sure = np.concatenate([[False], confidence >= minimum_confidence])
+    kept = sure & (area >= max(minimum_area_px, 1))
     first = np.full(area.size, flat.size, np.int64)
     first[numbers[::-1]] = inside[::-1]  # of repeated indices the last assignment holds: each label's first pixel
     order = np.argsort(np.where(kept, first, flat.size), kind="stable")[: int(kept.sum())]
     new = np.zeros(area.size, np.uint32)
     new[order] = np.arange(1, order.size + 1, dtype=np.uint32)
-    return new[labels], confidence[order].astype(np.float32)
+    return new[labels], confidence[order - 1]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.segmentation.backend import gpu_visible
-from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
+from hcs_nuclei.segmentation.confidence import ConfidenceSettings, describe
+from hcs_nuclei.segmentation.instances import InstanceSettings, keep, separate
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.targets import TARGETS
 from hcs_nuclei.segmentation.tiling import cut, plan_tiles
@@ -22,6 +23,10 @@ OVERLAP_PX = 48
 NATIVE_SCALES = (1 / 1.6, 1.4)
 
 
+#: Objects smaller than this share of a typical nucleus are fragments of large ones, whatever the smallest area asked.
+SMALLEST_SHARE = 0.02
+
+
 @dataclass(frozen=True, slots=True)
 class Segmentation:
     """`labels` (y, x) uint32, 1 … n without gaps, 0 = background; `confidence` (n,) float32 in [0, 1]."""
@@ -30,14 +35,39 @@ class Segmentation:
     confidence: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Network output `maps` (y, x, 5) float32 in [0, 1] at the scale that it was made at, and the field's `shape`."""
+
+    maps: npt.NDArray[np.float32]
+    shape: tuple[int, int]
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the network for one of the field."""
+        return float(self.maps.shape[0] / self.shape[0])
+
+    @staticmethod
+    def of_nothing(shape: tuple[int, int]) -> Prediction:
+        """What a field that shows nothing at all is given without asking the network."""
+        return Prediction(np.zeros((*shape, TARGETS), np.float32), shape)
+
+
 class Segmenter:
     """A network ready to segment: one traced function of one fixed shape, called from one thread.
 
     The batch is 1 on a CPU and 8 on a GPU; within one kind of device the same field gives the same bytes.
     """
 
-    def __init__(self, network: Any, instances: InstanceSettings, training_diameter_px: float) -> None:
+    def __init__(
+        self,
+        network: Any,
+        instances: InstanceSettings,
+        training_diameter_px: float,
+        confidence: ConfidenceSettings | None = None,
+    ) -> None:
         self.instances = instances
+        self.confidence = confidence or ConfidenceSettings()
         self.training_diameter_px = training_diameter_px
         self.on_gpu = gpu_visible()
         self._batch = 8 if self.on_gpu else 1
@@ -51,7 +81,7 @@ class Segmenter:
         return 1.0 if NATIVE_SCALES[0] <= scale <= NATIVE_SCALES[1] else scale
 
     def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Network output (y, x, 3) float32 in [0, 1] of a normalised (y, x) image, stitched from tiles."""
+        """Network output (y, x, 5) float32 in [0, 1] of a normalised (y, x) image, stitched from tiles."""
         tiles = plan_tiles(*image.shape, tile=TILE_PX, overlap=OVERLAP_PX)
         out = np.empty((*image.shape, TARGETS), np.float32)
         for number, block in enumerate(cut(image, tiles, tile=TILE_PX, batch=self._batch)):
@@ -60,29 +90,58 @@ class Segmenter:
                 out[tile.target] = result[i][tile.keep]
         return out
 
-    def prediction_for(self, image: npt.NDArray[Any], diameter_px: float | None = None) -> npt.NDArray[np.float32]:
-        """Network output (y, x, 3) at the resolution of the raw (y, x) `image`, seen at the scale of training."""
+    def prediction_for(self, image: npt.NDArray[Any], diameter_px: float | None = None) -> Prediction:
+        """Network output of a raw (y, x) `image` whose nuclei have that diameter, at the scale of training."""
+        return self.prediction_at(image, self.scale_for(diameter_px))
+
+    def prediction_at(self, image: npt.NDArray[Any], scale: float) -> Prediction:
+        """Network output of a raw (y, x) `image`, rescaled by `scale` before it is seen."""
         pixels = normalise(image)
-        scale = self.scale_for(diameter_px)
-        if scale == 1.0:
-            return self.predict(pixels)
-        from skimage.transform import resize
+        if scale != 1.0:
+            pixels = _rescaled(pixels, tuple(max(1, round(n * scale)) for n in image.shape))
+        return Prediction(self.predict(pixels), (image.shape[0], image.shape[1]))
 
-        shape = tuple(max(1, round(n * scale)) for n in image.shape)
-        small = resize(pixels, shape, order=1, mode="symmetric", anti_aliasing=scale < 1, preserve_range=True)
-        seen = self.predict(small.astype(np.float32))
-        back = resize(seen, image.shape, order=1, mode="symmetric", anti_aliasing=False, preserve_range=True)
-        return np.asarray(back, dtype=np.float32)
+    def instances_of(self, prediction: Prediction, *, minimum_area_px: float) -> Segmentation:
+        """Label image and confidences at the field's own size; CPU only, may run beside the network in another thread.
 
-    def instances_of(self, prediction: npt.NDArray[np.float32], *, minimum_area_px: float) -> Segmentation:
-        """Label image and confidences from network output; CPU only, may run beside the network in another thread."""
-        return Segmentation(*find_nuclei(prediction, self.instances, minimum_area_px=minimum_area_px))
+        Where the field was enlarged, nuclei are found on the network's grid, on which they are apart, and brought
+        back; where it was shrunk, on the field's own, on which their outlines are smooth.
+        """
+        maps, shape = prediction.maps, prediction.shape
+        if maps.shape[0] < shape[0]:
+            labels = separate(_rescaled(maps, shape), self.instances)
+            small = labels[_nearest(shape, maps.shape[:2])]
+        else:
+            small = separate(maps, self.instances)
+            labels = small if maps.shape[:2] == shape else small[_nearest(maps.shape[:2], shape)]
+        confidence = np.zeros(int(labels.max(initial=0)), np.float32)
+        described = describe(small, maps, self.training_diameter_px)[: confidence.size]
+        confidence[: len(described)] = self.confidence.of(described)
+        typical = np.pi / 4 * (self.training_diameter_px / prediction.scale) ** 2
+        smallest = max(minimum_area_px, SMALLEST_SHARE * typical)
+        return Segmentation(*keep(labels, confidence, smallest, self.instances.minimum_confidence))
 
     def __call__(
         self, image: npt.NDArray[Any], *, diameter_px: float | None = None, minimum_area_px: float = 20
     ) -> Segmentation:
         """Segment a raw (y, x) image of any integer or float dtype."""
         return self.instances_of(self.prediction_for(image, diameter_px), minimum_area_px=minimum_area_px)
+
+
+def _rescaled(image: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    from skimage.transform import resize
+
+    shrinks = shape[0] < image.shape[0]
+    out = resize(image, shape, order=1, mode="symmetric", anti_aliasing=shrinks, preserve_range=True)
+    return np.asarray(out, dtype=np.float32)
+
+
+def _nearest(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Index into a `source`-shaped image of the pixel under each pixel of a `target`-shaped one."""
+    rows, columns = (
+        np.minimum(((np.arange(m) + 0.5) * n / m).astype(np.intp), n - 1) for n, m in zip(source, target, strict=True)
+    )
+    return np.ix_(rows, columns)  # type: ignore[return-value]
 
 
 def _compile(network: Any, batch: int) -> Any:
