@@ -34,7 +34,8 @@ def _erosions(block: Any, training: bool = False) -> Any:
     for _ in range(1, REACH):
         left = 1 - tf.nn.max_pool2d(1 - left, 3, 1, "SAME")
         depth += left
-    return tf.concat([bright, tf.zeros_like(bright), depth / REACH], axis=3)
+    none = tf.zeros_like(bright)
+    return tf.concat([bright, none, depth / REACH, none + 0.5, none + 0.5], axis=3)
 
 
 def _without_tiles(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -43,7 +44,8 @@ def _without_tiles(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     depth = bright.copy()
     for reach in range(1, REACH):
         depth += ndimage.minimum_filter(bright, 2 * reach + 1, mode="constant", cval=1.0)
-    return np.stack([bright, np.zeros_like(bright), depth / np.float32(REACH)], axis=2)
+    none = np.zeros_like(bright)
+    return np.stack([bright, none, depth / np.float32(REACH), none + 0.5, none + 0.5], axis=2)
 
 
 def _picture(labels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
@@ -66,7 +68,7 @@ def _seams(length: int) -> list[int]:
 def test_tiles_put_together_are_the_field_seen_whole(segmenter: Segmenter, shape: tuple[int, int]) -> None:
     image = _picture(crowded_scene(np.random.default_rng(0), shape, (6, 14), 150))
 
-    np.testing.assert_array_equal(segmenter.prediction_for(image), _without_tiles(image))
+    np.testing.assert_array_equal(segmenter.prediction_for(image).maps, _without_tiles(image))
 
 
 def test_nuclei_on_seams_and_on_their_crossing_are_one_nucleus_each(segmenter: Segmenter) -> None:
@@ -126,7 +128,7 @@ def test_fields_are_scaled_only_where_nuclei_are_far_from_those_of_training(segm
     assert [segmenter.scale_for(d) for d in (None, 20, largest * 0.999, smallest * 1.001)] == [1, 1, 1, 1]
     assert segmenter.scale_for(largest * 1.001) < 1 < segmenter.scale_for(smallest * 0.999)
     assert segmenter.scale_for(80) == 0.25
-    assert segmenter.scale_for(5) == 4
+    assert segmenter.scale_for(8) == segmenter.scale_for(3) == 2.5
 
 
 def test_small_objects_are_counted_in_the_fields_own_pixels(segmenter: Segmenter) -> None:
@@ -147,9 +149,11 @@ def test_the_same_field_gives_the_same_bytes(segmenter: Segmenter, diameter: flo
 
 
 def test_the_output_of_the_network_is_put_together_in_its_order(segmenter: Segmenter) -> None:
-    seen = segmenter.prediction_for(_picture(disks((100, 100), [(50, 50, 20)])))
+    prediction = segmenter.prediction_for(_picture(disks((100, 100), [(50, 50, 20)])))
+    seen = prediction.maps
 
     assert seen.shape == (100, 100, TARGETS)
+    assert (prediction.shape, prediction.scale) == ((100, 100), 1)
     assert seen.dtype == np.float32
     assert seen[50, 50, NUCLEUS] == seen[50, 50, DISTANCE] == 1
     assert 0 < seen[50, 32, DISTANCE] < 0.5
@@ -178,6 +182,6 @@ def test_the_diameter_of_a_plate_is_that_of_most_of_its_nuclei(segmenter: Segmen
 
 
 def test_only_the_middle_of_a_large_field_is_looked_at(segmenter: Segmenter) -> None:
-    corner = _picture(disks((1400, 1400), [(60, 60, 20), (700, 700, 12)]))
+    corner = _picture(disks((2500, 2500), [(60, 60, 30), (1250, 1250, 12)]))
 
     assert estimate_diameter(segmenter, [corner]) == pytest.approx(24, rel=0.03)

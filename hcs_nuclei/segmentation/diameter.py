@@ -40,8 +40,9 @@ def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, 
             break
         region = _middle(image, round(TILE_PX / scale))
         found = segmenter.instances_of(segmenter.prediction_at(region, scale), minimum_area_px=20)
-        area = np.bincount(found.labels.ravel(), minlength=found.confidence.size + 1)[1:]
-        explained = float((area * found.confidence).sum() / region.size)
+        common = _middle(found.labels, TILE_PX)  # what is compared is the same part of the image at every scale
+        area = np.bincount(common.ravel(), minlength=found.confidence.size + 1)[1:]
+        explained = float((area * found.confidence).sum() / common.size)
         if explained > best * (COARSER_GAIN if count else 1.0):
             best, (diameter, count) = explained, median_diameter(found.labels)
     return diameter, count

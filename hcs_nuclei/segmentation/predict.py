@@ -23,6 +23,8 @@ OVERLAP_PX = 48
 NATIVE_SCALES = (1 / 1.6, 1.4)
 
 
+#: Nuclei of 8 px are brought to the training diameter; enlarging more shows nothing more and costs its square.
+LARGEST_SCALE = 2.5
 #: Objects smaller than this share of a typical nucleus are fragments of large ones, whatever the smallest area asked.
 SMALLEST_SHARE = 0.02
 
@@ -74,10 +76,10 @@ class Segmenter:
         self._run = _compile(network, self._batch)
 
     def scale_for(self, diameter_px: float | None) -> float:
-        """Factor from the field's pixels to the network's; exactly 1 near 1 or without a diameter."""
+        """Factor from the field's pixels to the network's; exactly 1 near 1 or without a diameter, at most 2.5."""
         if diameter_px is None:
             return 1.0
-        scale = self.training_diameter_px / diameter_px
+        scale = min(self.training_diameter_px / diameter_px, LARGEST_SCALE)
         return 1.0 if NATIVE_SCALES[0] <= scale <= NATIVE_SCALES[1] else scale
 
     def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
