@@ -24,9 +24,9 @@ def fit_confidence(
 
     Source: Platt scaling (Platt 1999) on several features.
     """
-    x, y = np.concatenate(features), np.concatenate(right).astype(float)
-    if len(y) == 0:
+    if not sum(map(len, right)):
         return ConfidenceSettings()
+    x, y = np.concatenate(features), np.concatenate(right).astype(float)
     means, scales = x.mean(axis=0), x.std(axis=0)
     scales[scales < 1e-9] = 1.0
     x = (x - means) / scales
