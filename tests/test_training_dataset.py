@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy import ndimage
 from segmentation_samples import crowded_scene, disks
 from skimage.measure import label
 
+from hcs_nuclei.segmentation.diameter import median_diameter
 from hcs_nuclei.segmentation.normalise import normalise
-from hcs_nuclei.segmentation.targets import NUCLEUS, TARGETS, make_targets
+from hcs_nuclei.segmentation.targets import BORDER, NUCLEUS, TARGETS, make_targets
 from hcs_nuclei.training import dataset
 from hcs_nuclei.training.annotations import AnnotatedImage
-from hcs_nuclei.training.dataset import Pair, fixed_crops, make_dataset, random_crop
+from hcs_nuclei.training.dataset import (
+    SHRUNK_PX,
+    Pair,
+    Source,
+    fixed_crops,
+    make_dataset,
+    make_source,
+    random_crop,
+    sampling_weights,
+)
 
 WEIGHTS = np.ones(1)
 
@@ -35,7 +46,13 @@ def _annotated(count: int = 2) -> list[AnnotatedImage]:
 
 def _crops(count: int, size: int = 64, pair: Pair | None = None) -> list[Pair]:
     rng = np.random.default_rng(11)
-    return [random_crop([pair or _pair()], WEIGHTS, size, rng) for _ in range(count)]
+    image, labels = pair or _pair()
+    return [random_crop([_source(labels, image)], WEIGHTS, size, rng) for _ in range(count)]
+
+
+def _source(labels: npt.NDArray[np.int32], image: npt.NDArray[np.float32] | None = None) -> Source:
+    image = labels.astype(np.float32) if image is None else image
+    return Source(image, labels, median_diameter(labels.astype(np.uint32))[0])
 
 
 def test_crops_have_their_shape_dtype_and_range() -> None:
@@ -135,23 +152,78 @@ def test_a_batch_holds_images_and_the_targets_of_their_labels(monkeypatch: pytes
 
 
 def test_larger_images_are_drawn_more_often() -> None:
-    flat = [
-        AnnotatedImage(f"{n}", np.full((n, n), 9, np.uint8), np.full((n, n), n, np.int32), "", "") for n in (32, 96)
-    ]
-    drawn: list[int] = []
+    sources = [Source(np.zeros((n, n), np.float32), np.zeros((n, n), np.int32), 20) for n in (32, 96)]
 
-    class Watched(list[Pair]):
-        def __getitem__(self, index: object) -> Pair:  # type: ignore[override]
-            drawn.append(int(index))  # type: ignore[call-overload]
-            return super().__getitem__(int(index))  # type: ignore[call-overload,no-any-return]
+    assert sampling_weights(sources, ["", ""]) == pytest.approx([0.25, 0.75])
 
-    sizes = np.sqrt([a.image.size for a in flat])
+
+def test_sections_and_brightfield_are_drawn_by_their_share_however_large() -> None:
+    sources = [Source(np.zeros((n, n), np.float32), np.zeros((n, n), np.int32), 20) for n in (32, 32, 320, 640)]
+
+    weights = sampling_weights(sources, ["fluorescence", "", "histology", "brightfield"])
+
+    assert weights == pytest.approx([0.41, 0.41, 0.13, 0.05])
+    assert sampling_weights(sources[:1], ["histology"]) == pytest.approx([1])
+
+
+def test_the_image_that_is_drawn_is_the_one_of_that_weight() -> None:
+    sources = [_source(np.full((64, 64), n, np.int32)) for n in (0, 1)]
     rng = np.random.default_rng(0)
-    pairs = Watched((normalise(a.image), a.labels) for a in flat)
-    for _ in range(300):
-        random_crop(pairs, sizes / sizes.sum(), 16, rng)
+    drawn = [random_crop(sources, np.array([0.25, 0.75]), 16, rng)[1].any() for _ in range(300)]
 
-    assert drawn.count(1) / len(drawn) == pytest.approx(0.75, abs=0.08)
+    assert np.mean(drawn) == pytest.approx(0.75, abs=0.08)
+
+
+def test_large_nuclei_are_shrunk_and_small_ones_left() -> None:
+    large = disks((400, 500), [(120, 120, 75), (280, 380, 75)])
+    small = disks((100, 100), [(30, 30, 5)])
+
+    shrunk = make_source(AnnotatedImage("l", (large > 0) * np.uint8(200), large, "", ""))
+    same = make_source(AnnotatedImage("s", (small > 0) * np.uint8(200), small, "", ""))
+
+    assert shrunk.diameter_px == SHRUNK_PX
+    assert shrunk.image.shape == shrunk.labels.shape == pytest.approx((96, 120), abs=1)
+    assert np.sqrt(np.bincount(shrunk.labels.ravel())[1:] * 4 / np.pi) == pytest.approx([36, 36], rel=0.03)
+    assert shrunk.image[shrunk.labels > 0].mean() > 0.9 > 0.1 > shrunk.image[shrunk.labels == 0].mean()
+    assert same.diameter_px == pytest.approx(10, rel=0.05)
+    np.testing.assert_array_equal(same.labels, small)
+
+
+def test_small_nuclei_are_enlarged_in_half_of_the_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    monkeypatch.setattr(dataset, "PASTE_SHARE", 0.0)
+    labels = disks((300, 300), [(y, x, 5) for y in range(15, 300, 30) for x in range(15, 300, 30)])
+    crops = _crops(100, 96, (labels.astype(np.float32), labels))
+    scales = np.sqrt([np.max(np.bincount(crop.ravel())[1:]) / (labels == 1).sum() for _, crop in crops])
+
+    assert 2.3 < scales.max() < 3.2
+    assert 0.5 < scales.min() < 0.75
+
+
+def test_pasted_nuclei_lie_across_and_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    sparse = disks((200, 200), [(y, x, 9) for y in range(20, 200, 36) for x in range(20, 200, 36)])
+    pair = (sparse.astype(bool).astype(np.float32), sparse)
+
+    def touching(share: float) -> int:
+        monkeypatch.setattr(dataset, "PASTE_SHARE", share)
+        return sum(int(make_targets(labels)[..., BORDER].any()) for _, labels in _crops(30, 128, pair))
+
+    assert touching(0.0) < 3  # some come near when shrunk
+    assert touching(1.0) > 20
+
+
+def test_a_pasted_nucleus_is_as_bright_as_its_label_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "PASTE_SHARE", 1.0)
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    monkeypatch.setattr(dataset, "_recolour", lambda image, rng: image)
+    sparse = disks((200, 200), [(y, x, 9) for y in range(20, 200, 36) for x in range(20, 200, 36)])
+
+    for image, labels in _crops(20, 128, (sparse.astype(bool).astype(np.float32), sparse)):
+        inside = ndimage.binary_erosion(labels > 0, iterations=3)
+        outside = ndimage.binary_erosion(labels == 0, iterations=3)
+        assert image[inside].min() > 0.5
+        assert np.abs(image[outside]).max(initial=0) < 0.1
 
 
 @pytest.mark.parametrize("shape", [(96, 96), (40, 120), (30, 33)])

@@ -43,7 +43,7 @@ def load_segmenter(directory: Path, sha256: str | None = None) -> Segmenter:
         key = (directory, card.weights.sha256)
         if key not in _LOADED:
             network = load_network(directory, card)
-            _LOADED[key] = Segmenter(network, card.instances, card.training_diameter_px)
+            _LOADED[key] = Segmenter(network, card.instances, card.training_diameter_px, card.confidence)
         return _LOADED[key]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.segmentation.backend import gpu_visible
-from hcs_nuclei.segmentation.confidence import ConfidenceSettings, describe
+from hcs_nuclei.segmentation.confidence import FEATURES, ConfidenceSettings, describe
 from hcs_nuclei.segmentation.instances import InstanceSettings, keep, separate
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.targets import TARGETS
@@ -104,24 +104,34 @@ class Segmenter:
         return Prediction(self.predict(pixels), (image.shape[0], image.shape[1]))
 
     def instances_of(self, prediction: Prediction, *, minimum_area_px: float) -> Segmentation:
-        """Label image and confidences at the field's own size; CPU only, may run beside the network in another thread.
+        """Label image and confidences at the field's own size; CPU only, may run beside the network in a thread."""
+        labels, features = self.objects_of(prediction)
+        smallest = self.smallest_area_px(prediction, minimum_area_px)
+        return Segmentation(*keep(labels, self.confidence.of(features), smallest, self.instances.minimum_confidence))
+
+    def objects_of(self, prediction: Prediction) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """Every object before any is dropped: labels (y, x) at the field's own size, 1 … n, and (n, 8) its features.
 
         Where the field was enlarged, nuclei are found on the network's grid, on which they are apart, and brought
-        back; where it was shrunk, on the field's own, on which their outlines are smooth.
+        back; where it was shrunk, on the field's own, on which their outlines are smooth. What is lost on the way has
+        no pixels or no features.
         """
         maps, shape = prediction.maps, prediction.shape
         if maps.shape[0] < shape[0]:
             labels = separate(_rescaled(maps, shape), self.instances)
-            small = labels[_nearest(shape, maps.shape[:2])]
+            seen = labels[_nearest(shape, maps.shape[:2])]
         else:
-            small = separate(maps, self.instances)
-            labels = small if maps.shape[:2] == shape else small[_nearest(maps.shape[:2], shape)]
-        confidence = np.zeros(int(labels.max(initial=0)), np.float32)
-        described = describe(small, maps, self.training_diameter_px)[: confidence.size]
-        confidence[: len(described)] = self.confidence.of(described)
+            seen = separate(maps, self.instances)
+            labels = seen if maps.shape[:2] == shape else seen[_nearest(maps.shape[:2], shape)]
+        features = np.zeros((max(int(labels.max(initial=0)), int(seen.max(initial=0))), len(FEATURES)))
+        described = describe(seen, maps, self.training_diameter_px)
+        features[: len(described)] = described
+        return labels, features
+
+    def smallest_area_px(self, prediction: Prediction, minimum_area_px: float) -> float:
+        """What is smaller is dropped, px² of the field: debris, and fragments of nuclei of the size looked for."""
         typical = np.pi / 4 * (self.training_diameter_px / prediction.scale) ** 2
-        smallest = max(minimum_area_px, SMALLEST_SHARE * typical)
-        return Segmentation(*keep(labels, confidence, smallest, self.instances.minimum_confidence))
+        return max(minimum_area_px, SMALLEST_SHARE * typical)
 
     def __call__(
         self, image: npt.NDArray[Any], *, diameter_px: float | None = None, minimum_area_px: float = 20

@@ -26,8 +26,8 @@ PASTE_SHARE = 0.3
 #: Share of the crops by modality, where a data set says what its images are.
 MODALITY_SHARES = {"histology": 0.13, "brightfield": 0.05}
 #: Images whose nuclei are larger than the first are shrunk to the second before anything else: it is how they will be
-#: looked at, and of a 512 px nucleus a crop would show none whole. Those with smaller nuclei than the third are enlarged
-#: by the fourth in half of their crops. Median diameters, px.
+#: looked at, and a crop would show none of them whole. Those with smaller nuclei than the third are enlarged by the
+#: fourth in half of their crops. Median diameters, px.
 LARGE_PX, SHRUNK_PX, SMALL_PX, SMALL_SCALE = 60.0, 36.0, 14.0, 1.7
 
 

@@ -1,4 +1,4 @@
-"""Network outputs of validation images in, the thresholds out that give the best label images."""
+"""Network outputs of validation images in, the thresholds and the confidence out that give the best label images."""
 
 from __future__ import annotations
 
@@ -9,41 +9,71 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
+from hcs_nuclei.segmentation.confidence import ConfidenceSettings
+from hcs_nuclei.segmentation.instances import InstanceSettings
+from hcs_nuclei.segmentation.predict import Prediction, Segmenter
+from hcs_nuclei.training.calibration import fit_confidence
 from hcs_nuclei.training.matching import THRESHOLDS, iou_matrix, pooled_average_precision
 
-Prediction = npt.NDArray[np.float32]
+_AXES: dict[str, tuple[float, ...]] = {
+    "seed": (0.15, 0.25, 0.35, 0.45, 0.55),
+    "border": (0.0, 0.3, 0.6, 0.9),
+    "jump": (0.0, 0.5, 1.0),
+    "nucleus": (0.4, 0.45, 0.5, 0.55),
+}
+_CONFIDENCE = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6)
+Truths = Sequence[npt.NDArray[Any]]
 
-_NUCLEUS = (0.35, 0.4, 0.45, 0.5, 0.55)
-_SEED = (0.35, 0.45, 0.55, 0.65)
-_BORDER = (0.0, 0.3, 0.6)
-_CONFIDENCE = (0.5, 0.6, 0.7)
 
+def tune(
+    segmenter: Segmenter, predictions: Sequence[Prediction], truths: Truths, *, minimum_area_px: float = 20
+) -> tuple[InstanceSettings, ConfidenceSettings]:
+    """The settings with the highest mean pooled AP over IoU 0.50 to 0.95, and the confidence that goes with them.
 
-def tune_instances(
-    predictions: Sequence[Prediction], truths: Sequence[npt.NDArray[Any]], *, minimum_area_px: float = 20
-) -> InstanceSettings:
-    """The thresholds with the highest mean pooled AP over IoU 0.50 to 0.95; one axis at a time, twice round.
+    First the thresholds, one axis at a time and twice round; then the confidence of what they find; last, from which
+    confidence on a nucleus is better kept. Leaves `segmenter` with what was found.
 
     Args:
-        predictions: network output (y, x, 3) of each validation image.
+        predictions: network output of each validation image.
         truths: its label image (y, x).
     """
-
-    def score(settings: InstanceSettings) -> float:
-        ious = [
-            iou_matrix(truth, find_nuclei(prediction, settings, minimum_area_px=minimum_area_px)[0])
-            for prediction, truth in zip(predictions, truths, strict=True)
-        ]
-        return float(np.mean([pooled_average_precision(ious, t) for t in THRESHOLDS]))
-
-    best = InstanceSettings()
-    axes = {"seed": _SEED, "border": _BORDER, "nucleus": _NUCLEUS, "minimum_confidence": _CONFIDENCE}
     known: dict[InstanceSettings, float] = {}
-    for _, (name, values) in product(range(2), axes.items()):
-        candidates = [best, *(best.model_copy(update={name: value}) for value in values)]
+
+    def best_of(candidates: Sequence[InstanceSettings]) -> InstanceSettings:
         for candidate in candidates:
             if candidate not in known:
-                known[candidate] = score(candidate)
-        best = max(candidates, key=lambda c: known[c])
-    return best
+                segmenter.instances = candidate
+                known[candidate] = _score(segmenter, predictions, truths, minimum_area_px)
+        return max(candidates, key=lambda c: known[c])
+
+    segmenter.confidence = ConfidenceSettings()
+    best = InstanceSettings(minimum_confidence=0.0)
+    for _, (name, values) in product(range(2), _AXES.items()):
+        best = best_of([best, *(best.model_copy(update={name: value}) for value in values)])
+    segmenter.instances = best
+    features, right = zip(
+        *(_judged(segmenter, p, t, minimum_area_px) for p, t in zip(predictions, truths, strict=True)), strict=True
+    )
+    segmenter.confidence = fit_confidence(features, right)
+    segmenter.instances = best_of([best.model_copy(update={"minimum_confidence": c}) for c in _CONFIDENCE])
+    return segmenter.instances, segmenter.confidence
+
+
+def _score(segmenter: Segmenter, predictions: Sequence[Prediction], truths: Truths, minimum_area_px: float) -> float:
+    ious = [
+        iou_matrix(truth, segmenter.instances_of(prediction, minimum_area_px=minimum_area_px).labels)
+        for prediction, truth in zip(predictions, truths, strict=True)
+    ]
+    return float(np.mean([pooled_average_precision(ious, t) for t in THRESHOLDS]))
+
+
+def _judged(
+    segmenter: Segmenter, prediction: Prediction, truth: npt.NDArray[Any], minimum_area_px: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Features (n, 8) of what was found, and (n,) whether each matches an annotated nucleus at IoU 0.5."""
+    labels, features = segmenter.objects_of(prediction)
+    area = np.bincount(labels.ravel(), minlength=len(features) + 1)[1:]
+    judged = area >= max(segmenter.smallest_area_px(prediction, minimum_area_px), 1)
+    best = np.zeros(len(features))
+    best[area > 0] = iou_matrix(truth, labels).toarray().max(axis=0, initial=0.0)
+    return features[judged], best[judged] >= 0.5
