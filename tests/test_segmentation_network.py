@@ -26,7 +26,7 @@ def shipped() -> Any:
     return build_network()
 
 
-def test_output_has_three_shares_for_every_pixel(shipped: Any) -> None:
+def test_every_pixel_gets_a_share_of_each_target(shipped: Any) -> None:
     images = np.random.default_rng(0).normal(0, 3, (2, 2 * STRIDE, 3 * STRIDE, 1)).astype(np.float32)
     out = np.asarray(shipped(images))
 
@@ -44,27 +44,47 @@ def test_it_costs_at_most_110_kflop_a_pixel(shipped: Any) -> None:
 def test_flops_of_a_small_network_by_hand() -> None:
     # 2 × inputs × outputs × 9 a convolution, over the share of pixels that it is computed for.
     expected = (
-        2 * 9 * 1 * 4 / 4  # stem, stride 2
+        2 * 9 * 2 * 4 / 4  # stem, stride 2, on the image and its square root
         + 2 * 9 * 4 * 4 / 4  # down0
         + 2 * 9 * (4 * 6 + 6 * 6) / 16  # down1a, down1b
         + 2 * 9 * ((6 + 4) * 4 + 4 * 4) / 4  # up0a, up0b on the joined 10 channels
         + 2 * 9 * 4 * 2 / 4  # head at half resolution
-        + 2 * 9 * (2 + 1) * 2  # head at full resolution, with the image
-        + 2 * 2 * 3  # targets, 1 × 1
+        + 2 * 9 * (2 + 2) * 2  # head_full_a: with the image and its square root
+        + 2 * 9 * 2 * 2  # head_full_b
+        + 2 * 2 * 5  # targets, 1 × 1
     )
 
     assert flops_per_pixel(unet(filters=(4, 6), head_filters=2)) == pytest.approx(expected)
 
 
-def _layers_at_home(network: Any) -> set[str]:
-    return {type(layer).__module__.split(".")[0] for layer in network.layers}
+def test_flops_of_depthwise_and_transposed_convolutions_by_hand() -> None:
+    import keras
+    from keras import layers
+
+    image = layers.Input((None, None, 1))
+    x = layers.Concatenate()([image, image, image])
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)
+    x = layers.DepthwiseConv2D(3, strides=2, padding="valid")(x)  # 9 products for each of 3 channels at a quarter
+    x = layers.Add()([x, x])
+    x = layers.Conv2D(8, 1)(x)  # 3 × 8 products at a quarter
+    x = layers.Conv2DTranspose(5, 3, strides=2, padding="same")(x)  # 9 × 8 × 5 products at a quarter: its input
+    network = keras.Model(image, x)
+
+    assert flops_per_pixel(network) == 2 * (9 * 3 + 3 * 8 + 9 * 8 * 5) / 4
+
+
+# What TensorFlow's profiler counts for Conv2D, DepthwiseConv2dNative and Conv2DBackpropInput at 256 × 256.
+@pytest.mark.parametrize(("architecture", "flops"), [("unet", 98_944), ("mobilenetv2-unet", 72_913.75)])
+def test_flops_of_the_architectures_are_those_that_tensorflow_counts(architecture: str, flops: float) -> None:
+    assert flops_per_pixel(build_network(architecture)) == flops
 
 
 @pytest.mark.parametrize("folded", [False, True])
-def test_it_is_made_of_keras_own_layers_and_holds_no_code(folded: bool) -> None:
+def test_it_is_made_of_keras_and_our_own_layers_and_holds_no_code(folded: bool) -> None:
     network = build_network(folded=folded)
+    from_elsewhere = {type(layer) for layer in network.layers if not type(layer).__module__.startswith("keras.")}
 
-    assert _layers_at_home(network) == {"keras"}
+    assert {kind.__module__ for kind in from_elsewhere} == {"hcs_nuclei.segmentation.layers"}
     assert "Lambda" not in {type(layer).__name__ for layer in network.layers}
 
 

@@ -6,10 +6,12 @@ backends and its weights load in any of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from hcs_nuclei.segmentation.backend import import_keras
+from hcs_nuclei.segmentation.mobilenet import mobilenetv2_unet
 from hcs_nuclei.segmentation.targets import TARGETS
 
 #: Height and width of every input must be multiples of this: five halvings.
@@ -81,7 +83,8 @@ def unet(
 def fold_normalisation(network: Any, folded: Any) -> Any:
     """`folded` with the weights of `network`, each normalisation multiplied into the convolution before it.
 
-    The same function up to rounding; two passes over every activation fewer, which on a CPU is what they cost.
+    The same function up to rounding; two passes over every activation fewer, which on a CPU is what they cost. Where
+    `folded` has its normalisations still, it is a copy.
     """
     norms = {layer.name.removesuffix("_norm"): layer for layer in network.layers if layer.name.endswith("_norm")}
     for layer in folded.layers:
@@ -98,28 +101,30 @@ def fold_normalisation(network: Any, folded: Any) -> Any:
     return folded
 
 
-ARCHITECTURES: dict[str, Callable[..., Any]] = {"unet": unet}
+ARCHITECTURES: dict[str, Callable[..., Any]] = {"unet": unet, "mobilenetv2-unet": mobilenetv2_unet}
+#: Those whose encoder can begin with weights from elsewhere, and be frozen.
+WITH_ENCODER = frozenset({"mobilenetv2-unet"})
 
 
 def flops_per_pixel(network: Any) -> float:
-    """Floating point operations per input pixel of the convolutions, two for each multiply-add."""
+    """Floating point operations per input pixel of the convolutions of any kind, two for each multiply-add."""
     from keras import layers
 
     size = 8 * STRIDE
     total = 0
-    shapes = {id(network.inputs[0]): (size, size)}
+    shapes: dict[int, tuple[int, ...]] = {id(network.inputs[0]): (1, size, size, 1)}
     for layer in network.layers:
         if isinstance(layer, layers.InputLayer):
             continue
-        inputs = layer.input if isinstance(layer.input, list) else [layer.input]
-        height, width = shapes[id(inputs[0])]
-        if isinstance(layer, layers.Conv2D):
-            height, width = -(-height // layer.strides[0]), -(-width // layer.strides[1])
-            kernel = layer.kernel.shape
-            total += 2 * height * width * kernel[0] * kernel[1] * kernel[2] * kernel[3]
-        elif isinstance(layer, layers.MaxPooling2D):
-            height, width = height // 2, width // 2
-        elif isinstance(layer, layers.UpSampling2D):
-            height, width = height * 2, width * 2
-        shapes[id(layer.output)] = (height, width)
+        several = isinstance(layer.input, list)
+        before = [shapes[id(tensor)] for tensor in (layer.input if several else [layer.input])]
+        after = layer.compute_output_shape(before if several else before[0])
+        shapes[id(layer.output)] = after
+        if isinstance(layer, layers.Conv2DTranspose):
+            _, height, width, _ = before[0]  # each pixel of its input is multiplied with the whole kernel
+        elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+            _, height, width, _ = after
+        else:
+            continue
+        total += 2 * height * width * math.prod(layer.kernel.shape)
     return total / size**2
