@@ -174,6 +174,26 @@ def test_the_image_that_is_drawn_is_the_one_of_that_weight() -> None:
     assert np.mean(drawn) == pytest.approx(0.75, abs=0.08)
 
 
+def test_a_crop_that_is_only_mirrored_and_turned_keeps_every_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    rng = np.random.default_rng(0)
+    labels = crowded_scene(rng, (80, 90), (7, 12), 8)
+    image = rng.random((80, 90)).astype(np.float32)
+    known = set(image.ravel().tolist())
+    for _ in range(4):
+        crop, _ = random_crop([Source(image, labels, 20)], WEIGHTS, 32, rng, strength=0.0)
+        # Gain and offset alone are left: two values of the crop say what they are.
+        matches = [p for p in np.ndindex(49, 59) if _same_up_to_gain(image[p[0] : p[0] + 32, p[1] : p[1] + 32], crop)]
+        assert len(matches) == 1
+    assert len(known) > 7000
+
+
+def _same_up_to_gain(window: npt.NDArray[np.float32], crop: npt.NDArray[np.float32]) -> bool:
+    """Whether sorted pixels are the same but for a factor and a shift, which no turn or mirror changes."""
+    a, b = (np.sort(v.ravel()).astype(float) for v in (window, crop))
+    return bool(np.corrcoef(a, b)[0, 1] > 1 - 1e-9)
+
+
 def test_large_nuclei_are_shrunk_and_small_ones_left() -> None:
     large = disks((400, 500), [(120, 120, 75), (280, 380, 75)])
     small = disks((100, 100), [(30, 30, 5)])
@@ -216,7 +236,7 @@ def test_pasted_nuclei_lie_across_and_beside_the_others(monkeypatch: pytest.Monk
 def test_a_pasted_nucleus_is_as_bright_as_its_label_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "PASTE_SHARE", 1.0)
     monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
-    monkeypatch.setattr(dataset, "_recolour", lambda image, rng: image)
+    monkeypatch.setattr(dataset, "_recolour", lambda image, rng, strength: image)
     sparse = disks((200, 200), [(y, x, 9) for y in range(20, 200, 36) for x in range(20, 200, 36)])
 
     for image, labels in _crops(20, 128, (sparse.astype(bool).astype(np.float32), sparse)):

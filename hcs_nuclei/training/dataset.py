@@ -23,6 +23,8 @@ Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 EMPTY_SHARE = 0.03
 #: Share of crops into which nuclei of a second crop are pasted, across and beside those of the first.
 PASTE_SHARE = 0.3
+#: How much of the augmentation is left while the learning rate falls.
+CALM_STRENGTH = 0.4
 #: Share of the crops by modality, where a data set says what its images are.
 MODALITY_SHARES = {"histology": 0.13, "brightfield": 0.05}
 #: Images whose nuclei are larger than the first are shrunk to the second before anything else: it is how they will be
@@ -53,32 +55,41 @@ def make_source(annotated: AnnotatedImage) -> Source:
 
 
 def random_crop(
-    sources: Sequence[Source], weights: npt.NDArray[np.float64], size: int, rng: np.random.Generator
+    sources: Sequence[Source],
+    weights: npt.NDArray[np.float64],
+    size: int,
+    rng: np.random.Generator,
+    strength: float = 1.0,
 ) -> Pair:
     """One augmented crop: image (size, size) float32, labels (size, size) int32.
 
     Rotation by any angle, scale from 0.55 to 1.75 (log-uniform), mirror, pasted nuclei, gain, offset, gamma, a slow
-    gradient, blur and noise. Outside of the source image lies its mirror.
+    gradient, blur and noise, each in a share of the crops that `strength` (0 to 1) is multiplied with; quarter turns
+    and mirrors always. Outside of the source image lies its mirror.
     """
     if rng.random() < EMPTY_SHARE:
         return _empty(size, rng), np.zeros((size, size), np.int32)
     source = sources[int(rng.choice(len(sources), p=weights))]
     scale = SMALL_SCALE if 0 < source.diameter_px < SMALL_PX and rng.random() < 0.5 else 1.0
-    if rng.random() < 0.7:
+    if rng.random() < 0.7 * strength:
         scale *= float(np.exp(rng.uniform(np.log(0.55), np.log(1.75))))
-    image, labels = _place(source, size, scale, rng)
-    if rng.random() < PASTE_SHARE:
-        image, labels = _paste((image, labels), _place(source, size, scale, rng), rng)
-    return _recolour(image, rng), labels
+    turned = rng.random() < 0.3 * strength
+    image, labels = _place(source, size, scale, turned, rng)
+    if rng.random() < PASTE_SHARE * strength:
+        image, labels = _paste((image, labels), _place(source, size, scale, turned, rng), rng)
+    return _recolour(image, rng, strength), labels
 
 
-def _place(source: Source, size: int, scale: float, rng: np.random.Generator) -> Pair:
-    angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.3 else float(rng.integers(4)) * np.pi / 2
+def _place(source: Source, size: int, scale: float, turned: bool, rng: np.random.Generator) -> Pair:
+    angle = rng.uniform(0, 2 * np.pi) if turned else float(rng.integers(4)) * np.pi / 2
     span = size / scale
     centre = [
         rng.uniform(span / 2, length - span / 2) if length > span else length / 2 + rng.uniform(-0.1, 0.1) * span
         for length in source.image.shape
     ]
+    if scale == 1.0 and not turned:
+        # On the pixels' own grid: between them the image would be smoothed, and the outlines off by half a pixel.
+        centre = [float(np.round(c)) for c in centre]
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
         rotation[:, 1] *= -1
@@ -127,16 +138,18 @@ def _number_apart(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.asarray(label(labels, connectivity=2), dtype=np.int32)
 
 
-def _recolour(image: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+def _recolour(
+    image: npt.NDArray[np.float32], rng: np.random.Generator, strength: float = 1.0
+) -> npt.NDArray[np.float32]:
     out = image.astype(np.float64)
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 * strength:
         top = max(float(out.max()), 1e-3)
         out = np.clip(out / top, 0, 1) ** float(np.exp(rng.uniform(-0.6, 0.6))) * top
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * strength:
         out = ndimage.gaussian_filter(out, rng.uniform(0.3, 1.8))
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 * strength:
         out = out * _slow_field(out.shape, rng, 0.4) + (_slow_field(out.shape, rng, 0.2) - 1)
-    if rng.random() < 0.4:
+    if rng.random() < 0.4 * strength:
         out = out + rng.normal(0, rng.uniform(0.01, 0.12), out.shape)
     out = out * float(np.exp(rng.uniform(-0.7, 0.5))) + rng.uniform(-0.1, 0.1)
     return np.clip(out, -1, 4).astype(np.float32)
@@ -163,12 +176,20 @@ def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def make_dataset(
-    annotated: Sequence[AnnotatedImage], *, size: int, batch: int, batches: int, seed: int, workers: int = 1
+    annotated: Sequence[AnnotatedImage],
+    *,
+    size: int,
+    batch: int,
+    batches: int,
+    seed: int,
+    calm_from_epoch: int | None = None,
+    workers: int = 1,
 ) -> Any:
     """A ``keras.utils.PyDataset`` of `batches` batches an epoch: (batch, size, size, 1) and (batch, size, size, 5).
 
     Every crop is drawn from a generator seeded by (`seed`, epoch, batch): the same crops in every run, wherever
-    training was resumed. Images are drawn by :func:`sampling_weights`.
+    training was resumed. Images are drawn by :func:`sampling_weights`. From epoch `calm_from_epoch` on (the first is 0)
+    they are altered less, so that the network ends on outlines as they were drawn and not as they were resampled.
     """
     import_keras()
     from keras.utils import PyDataset
@@ -187,10 +208,11 @@ def make_dataset(
 
         def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
             rng = np.random.default_rng([seed, self.epoch, index])
+            calm = calm_from_epoch is not None and self.epoch >= calm_from_epoch
             images = np.empty((batch, size, size, 1), np.float32)
             targets = np.empty((batch, size, size, TARGETS), np.float32)
             for i in range(batch):
-                image, labels = random_crop(sources, weights, size, rng)
+                image, labels = random_crop(sources, weights, size, rng, CALM_STRENGTH if calm else 1.0)
                 images[i, ..., 0] = image
                 targets[i] = make_targets(labels)
             return images, targets
