@@ -1,4 +1,4 @@
-"""Progress of a run for people: a bar on a terminal, a plain line now and then otherwise; always on stderr."""
+"""Progress for people: a bar on a terminal, a plain line now and then otherwise; always on stderr."""
 
 from __future__ import annotations
 
@@ -90,3 +90,28 @@ def _words(progress: Progress) -> str:
         return f"all {progress.total} wells are done"
     before = f", {progress.done} of them done before" if progress.done else ""
     return f"{progress.total} wells{before}; {_STAGES['prepare']}"
+
+
+@contextmanager
+def show_images(total: int) -> Iterator[Callable[[int], None]]:
+    """A function that shows how many of `total` images are done; the bar is gone when the context ends."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("Images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task("", total=total)
+            yield lambda images: bars.update(task, completed=images)
+        return
+    start = last = time.monotonic()
+
+    def show(images: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PLAIN_EVERY_S and images < total:
+            last = now
+            print(f"{images} of {total} images, {now - start:.0f} s", file=sys.stderr, flush=True)
+
+    yield show
