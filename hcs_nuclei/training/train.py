@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hcs_nuclei.errors import DatasetError
 from hcs_nuclei.models.card import ModelCard, load_network, write_card, write_weights
 from hcs_nuclei.segmentation.backend import import_keras
+from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
-from hcs_nuclei.segmentation.predict import Segmenter
+from hcs_nuclei.segmentation.predict import Segmentation, Segmenter
 from hcs_nuclei.training.annotations import AnnotatedImage, read_annotations
-from hcs_nuclei.training.evaluation import evaluate
+from hcs_nuclei.training.evaluation import evaluate, field_seconds
 from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
-from hcs_nuclei.training.tuning import tune_instances
+from hcs_nuclei.training.report import REPORT_FILE, write_report
+from hcs_nuclei.training.tuning import tune
 
 #: A model trained on smaller objects than this counts them as debris, px².
 MINIMUM_AREA_PX = 20
@@ -58,7 +61,7 @@ def finish_model(
     name: str = "",
     started: float,
 ) -> ModelCard:
-    """Weights, thresholds, evaluation on validation and card of a network that :func:`fit` trained."""
+    """Weights, thresholds, evaluation on validation, card and report of a network that :func:`fit` trained."""
     keras = import_keras()
     weights = write_weights(network, out / WEIGHTS_FILE)
     card = ModelCard(
@@ -83,12 +86,28 @@ def finish_model(
     )
     # What is tuned and evaluated is what will be used: the stored weights, not those in memory.
     segmenter = Segmenter(load_network(out, card), card.instances, card.training_diameter_px)
-    predictions = [segmenter.prediction_for(pair.image) for pair in validation]
-    instances = tune_instances(predictions, [p.labels for p in validation], minimum_area_px=MINIMUM_AREA_PX)
-    segmenter.instances = instances
-    figures = evaluate(validation, lambda image: segmenter(image, minimum_area_px=MINIMUM_AREA_PX).labels)
-    card = card.model_copy(update={"instances": instances, "evaluation": {"val": figures}})
+    # Thresholds are for the images that plates are made of, where there are any of them.
+    main = [pair for pair in validation if pair.modality == "fluorescence"] or list(validation)
+    predictions = [segmenter.prediction_for(p.image, estimate_diameter(segmenter, [p.image])) for p in main]
+    instances, confidence = tune(segmenter, predictions, [p.labels for p in main], minimum_area_px=MINIMUM_AREA_PX)
+
+    def segment(image: npt.NDArray[Any]) -> Segmentation:
+        diameter = estimate_diameter(segmenter, [image])
+        return segmenter(image, diameter_px=diameter, minimum_area_px=MINIMUM_AREA_PX)
+
+    evaluation = evaluate(validation, segment)
+    found = {"instances": instances, "confidence": confidence, "evaluation": {"val": evaluation.figures}}
+    card = card.model_copy(update=found)
     write_card(out, card)
+    write_report(
+        out / REPORT_FILE,
+        card,
+        evaluation,
+        network=network,
+        data={"Split": "val", "SHA-256": data_hash(validation)},
+        seconds_per_field=field_seconds(segmenter, validation[0].image),
+        history=read_history(out / HISTORY_FILE),
+    )
     return card
 
 
