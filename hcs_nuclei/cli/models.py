@@ -85,21 +85,49 @@ def evaluate(
     modality: Annotated[str | None, typer.Option(help="fluorescence, histology, brightfield; left out, all.")] = None,
     model: ModelOption = "default",
     json_to: JsonOption = None,
+    report_to: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")
+    ] = None,
 ) -> None:
-    """Segment annotated images and compare: AP, Kaggle's score, counts, merges and splits, pixels."""
-    from hcs_nuclei.models.loading import load_model
-    from hcs_nuclei.models.loading import segment as segment_image
+    """Segment annotated images and compare: AP, Kaggle's score, counts, merges and splits, pixels, confidence."""
+    from dataclasses import asdict
+
+    from hcs_nuclei.cli.progress import show_images
+    from hcs_nuclei.models.loading import load_segmenter
+    from hcs_nuclei.models.store import resolve_model
+    from hcs_nuclei.segmentation.diameter import estimate_diameter
+    from hcs_nuclei.segmentation.network import build_network
     from hcs_nuclei.training.annotations import read_annotations
     from hcs_nuclei.training.evaluation import evaluate as evaluate_images
+    from hcs_nuclei.training.evaluation import field_seconds
+    from hcs_nuclei.training.report import check_report, write_report
+    from hcs_nuclei.training.train import data_hash
 
     check_json(json_to)
+    if report_to is not None:
+        check_report(report_to)
     annotated = read_annotations(data, split=split, modality=modality)
-    load_model(model)
-    figures = evaluate_images(annotated, lambda image: segment_image(image, model=model))
+    directory, card = resolve_model(model)
+    segmenter = load_segmenter(directory, card.weights.sha256)
+    with show_images(len(annotated)) as done:
+        evaluation = evaluate_images(
+            annotated, lambda image: segmenter(image, diameter_px=estimate_diameter(segmenter, [image])), done=done
+        )
+    if report_to is not None:
+        chosen = {"Split": split, "Modality": modality}
+        write_report(
+            report_to,
+            card,
+            evaluation,
+            network=build_network(card.architecture),
+            data={"Data set": data.name, **{name: words for name, words in chosen.items() if words is not None}}
+            | {"SHA-256": data_hash(annotated)},
+            seconds_per_field=field_seconds(segmenter, annotated[0].image),
+        )
     if json_to is not None:
-        write_json(json_to, figures)
+        write_json(json_to, {**evaluation.figures, "per_image": [asdict(figures) for figures in evaluation.images]})
     if json_to != "-":
-        typer.echo(_figures_text(figures))
+        typer.echo(_figures_text(evaluation.figures))
 
 
 def train(
@@ -168,18 +196,21 @@ def _read_loose(path: Path) -> Any:
 
 
 def _figures_text(figures: dict[str, Any]) -> str:
-    pooled, pixels = figures["pooled_ap"], figures["pixels"]
-    return "\n".join(
-        [
-            f"{figures['images']} images, {figures['nuclei']:,} annotated nuclei, {figures['predicted']:,} found",
-            "pooled AP    "
-            + "  ".join(f"{t} {pooled[t]:.3f}" for t in ("0.50", "0.70", "0.80", "0.90"))
-            + f"  mean {figures['pooled_ap_mean']:.3f}",
-            f"per-image AP 0.50 {figures['per_image_ap_50']:.3f}   Kaggle mAP {figures['kaggle_map']:.3f}   "
-            f"count error {100 * figures['count_error']:.1f} %   "
-            f"merges {figures['merges']}, splits {figures['splits']}",
-            f"pixels       accuracy {pixels['accuracy']:.3f}  precision {pixels['precision']:.3f}  "
-            f"recall {pixels['recall']:.3f}  F1 {pixels['f1']:.3f}  IoU {pixels['iou']:.3f}  "
-            f"(support: nucleus {pixels['support_nucleus']:,}, background {pixels['support_background']:,})",
-        ]
-    )
+    """The figures of all images, then a block for each modality where there are several."""
+    pooled, pixels, ece = figures["pooled_ap"], figures["pixels"], figures["confidence"]["ece"]
+    lines = [
+        f"{figures['images']} images, {figures['nuclei']:,} annotated nuclei, {figures['predicted']:,} found",
+        "pooled AP    "
+        + "  ".join(f"{t} {pooled[t]:.3f}" for t in ("0.50", "0.70", "0.80", "0.90"))
+        + f"  mean {figures['pooled_ap_mean']:.3f}",
+        f"per-image AP 0.50 {figures['per_image_ap_50']:.3f}   F1 0.70 {figures['f1_70']:.3f}   "
+        f"Kaggle mAP {figures['kaggle_map']:.3f}   count error {100 * figures['count_error']:.1f} %   "
+        f"merges {figures['merges']}, splits {figures['splits']}",
+        f"pixels       accuracy {pixels['accuracy']:.3f}  precision {pixels['precision']:.3f}  "
+        f"recall {pixels['recall']:.3f}  F1 {pixels['f1']:.3f}  IoU {pixels['iou']:.3f}  "
+        f"(support: nucleus {pixels['support_nucleus']:,}, background {pixels['support_background']:,})",
+        "confidence   " + ("nothing found" if ece is None else f"expected calibration error {ece:.3f}"),
+    ]
+    for name, of_modality in figures.get("modalities", {}).items():
+        lines += ["", f"{name}: {_figures_text(of_modality)}"]
+    return "\n".join(lines)
