@@ -119,5 +119,5 @@ def test_the_image_and_the_square_root_of_what_is_positive() -> None:
     layer = WithSquareRoot()
     image = np.array([[[[-4.0], [0.0]], [[0.25], [9.0]]]], np.float32)
 
-    np.testing.assert_allclose(layer(image)[0], [[[-4, 0], [0, 0]], [[0.25, 0.5], [9, 3]]])
+    np.testing.assert_allclose(layer(image)[0], np.array([[[-4, 0], [0, 0]], [[0.25, 0.5], [9, 3]]]))
     assert layer.compute_output_shape((None, None, None, 1)) == (None, None, None, 2)

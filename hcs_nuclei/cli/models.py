@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
-from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError
+from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, SettingsError
 
 ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
 
@@ -133,21 +133,44 @@ def evaluate(
 def train(
     data: Annotated[list[Path], typer.Option(metavar="DATASET", help="Annotated images with train and val splits.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model and its checkpoints are written.")],
-    architecture: Annotated[str, typer.Option(help="Name in the table of architectures.")] = "unet",
+    parent: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Model whose weights to start from; ID or DIR.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="unet or mobilenetv2-unet; left out, that of --from, else unet.")
+    ] = None,
+    encoder_weights: Annotated[
+        str,
+        typer.Option(metavar="none|imagenet|FILE", help="What the encoder of mobilenetv2-unet begins with."),
+    ] = "none",
+    freeze_encoder: Annotated[
+        bool, typer.Option("--freeze-encoder", help="Keep the encoder of mobilenetv2-unet as it begins.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Left out, the default of the recipe.")] = None,
     modality: Annotated[str | None, typer.Option(help="Train on images of this modality.")] = "fluorescence",
     name: Annotated[str, typer.Option(help="Name in the model's card.")] = "",
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a model; started again with the same arguments it goes on from the last finished epoch."""
+    from contextlib import redirect_stdout
+
+    from pydantic import ValidationError
+
     from hcs_nuclei.segmentation.network import ARCHITECTURES
-    from hcs_nuclei.training.fit import FitSettings
+    from hcs_nuclei.training.fit import FitSettings, start_from
     from hcs_nuclei.training.train import train_model
 
-    if architecture not in ARCHITECTURES:
+    if architecture is not None and architecture not in ARCHITECTURES:
         raise typer.BadParameter(f"{architecture!r}; known are {', '.join(ARCHITECTURES)}", param_hint="--architecture")
-    given: dict[str, Any] = {"architecture": architecture, "seed": seed} | ({"epochs": epochs} if epochs else {})
-    card = train_model(data, out, FitSettings(**given), modality=modality, name=name, verbose=2)
+    asked = {"architecture": architecture, "epochs": epochs}
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    given |= {"seed": seed, "encoder_weights": encoder_weights, "freeze_encoder": freeze_encoder}
+    try:
+        settings = FitSettings(**given) if parent is None else start_from(parent, **given)
+    except ValidationError as error:
+        raise SettingsError("; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())) from None
+    with redirect_stdout(sys.stderr):  # Keras prints how it gets on to stdout, which is for data
+        card = train_model(data, out, settings, modality=modality, name=name, verbose=2)
     print(_figures_text(card.evaluation["val"]), file=sys.stderr)
     typer.echo(str(out))
 

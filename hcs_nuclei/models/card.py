@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hcs_nuclei.errors import ModelError
+from hcs_nuclei.segmentation.confidence import ConfidenceSettings
 from hcs_nuclei.segmentation.instances import InstanceSettings
 
 CARD_FILE = "card.json"
@@ -44,6 +45,9 @@ class ModelCard(BaseModel):
     training_diameter_px: float = Field(gt=0, description="Median nucleus diameter that the network saw most, px.")
     instances: InstanceSettings = Field(
         description="Thresholds from network output to label image, tuned on validation."
+    )
+    confidence: ConfidenceSettings = Field(
+        default_factory=ConfidenceSettings, description="How sure each nucleus is; fitted on validation."
     )
     flops_per_pixel: float = Field(gt=0)
     parameters: int = Field(gt=0)
@@ -119,9 +123,6 @@ def load_network(directory: Path, card: ModelCard) -> Any:
     Raises:
         ModelError: an architecture that we do not know, or weights of other names or shapes than it has.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     from hcs_nuclei.segmentation.network import ARCHITECTURES, build_network, fold_normalisation
 
     if card.architecture not in ARCHITECTURES:
@@ -129,11 +130,24 @@ def load_network(directory: Path, card: ModelCard) -> Any:
             f"The model {card.name} has architecture {card.architecture!r}; known are {', '.join(ARCHITECTURES)}. "
             "It may be from a newer version of hcs-nuclei."
         )
+    network = build_network(card.architecture)
+    load_weights(network, directory, card)
+    return fold_normalisation(network, build_network(card.architecture, folded=True))
+
+
+def load_weights(network: Any, directory: Path, card: ModelCard) -> None:
+    """Give `network`, built in its form for training, the stored weights of the model in `directory`.
+
+    Raises:
+        ModelError: weights that cannot be read, or of other names or shapes than the network has.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
         arrays = load_file(directory / card.weights.file)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The weights of model {card.name} cannot be read: {error}") from None
-    network = build_network(card.architecture)
     expected = {v.path: tuple(v.shape) for v in network.variables}
     found = {name: array.shape for name, array in arrays.items()}
     if expected != found:
@@ -144,4 +158,3 @@ def load_network(directory: Path, card: ModelCard) -> Any:
         )
     for variable in network.variables:
         variable.assign(arrays[variable.path].astype(np.float32))
-    return fold_normalisation(network, build_network(card.architecture, folded=True))

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hcs_nuclei.models.card import Weights, write_weights
+from hcs_nuclei.errors import ModelError, RunConflictError
+from hcs_nuclei.models.card import Weights, load_weights, write_weights
+from hcs_nuclei.models.store import resolve_model
+from hcs_nuclei.outputs.files import TEMPORARY, replace_file
 from hcs_nuclei.segmentation.backend import import_keras
-from hcs_nuclei.segmentation.network import build_network
+from hcs_nuclei.segmentation.mobilenet import freeze_encoder, load_encoder
+from hcs_nuclei.segmentation.network import WITH_ENCODER, build_network
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y, TARGETS
+from hcs_nuclei.training import checkpoint
 from hcs_nuclei.training.annotations import AnnotatedImage
 from hcs_nuclei.training.dataset import fixed_crops, make_dataset
 
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.json"
+CHECKPOINT = "checkpoint"
+NO_ENCODER_WEIGHTS = "none"
 
 
 class FitSettings(BaseModel):
@@ -35,6 +43,42 @@ class FitSettings(BaseModel):
     weight_decay: float = Field(default=1e-4, ge=0)
     precision: str = Field(default="mixed_bfloat16", pattern="^(float32|mixed_bfloat16|mixed_float16)$")
     seed: int = 0
+    encoder_weights: str = Field(default=NO_ENCODER_WEIGHTS, description="none, imagenet, or a file of such weights.")
+    freeze_encoder: bool = False
+    parent: str = Field(default="", description="Identifier of the model that it starts from.")
+    parent_directory: Path | None = Field(
+        default=None, exclude=True, description="Where the parent is; None looks for it among the known models."
+    )
+
+    @model_validator(mode="after")
+    def _encoder_is_there(self) -> Self:
+        given = self.encoder_weights != NO_ENCODER_WEIGHTS
+        if (given or self.freeze_encoder) and self.architecture not in WITH_ENCODER:
+            raise ValueError(
+                f"encoder weights and a frozen encoder are for {', '.join(sorted(WITH_ENCODER))}; architecture "
+                f"{self.architecture!r} has no such encoder. Leave them out, or choose the other architecture"
+            )
+        if given and self.parent:
+            raise ValueError(
+                "a training that starts from a model has that model's encoder. Leave out either the encoder weights or "
+                "the model"
+            )
+        return self
+
+
+def start_from(model: str, **settings: Any) -> FitSettings:
+    """Settings of a training that starts from the weights of a model: its identifier, name or directory.
+
+    Raises:
+        ModelError: no such model, or `settings` names another architecture than it has.
+    """
+    directory, card = resolve_model(model)
+    if settings.setdefault("architecture", card.architecture) != card.architecture:
+        raise ModelError(
+            f"The model {card.name} ({card.identifier}) has architecture {card.architecture!r}, and "
+            f"{settings['architecture']!r} is asked for. Start from another model, or leave out --architecture."
+        )
+    return FitSettings(**settings, parent=card.identifier, parent_directory=directory)
 
 
 def loss(truth: Any, prediction: Any) -> Any:
@@ -89,15 +133,16 @@ def fit(
     """Train a network; returns it with its final (averaged) weights in place.
 
     Everything that a resumed run needs is under ``out/checkpoint``; called again with the same arguments it goes on
-    from the last finished epoch. ``out/history.json`` holds the loss and accuracy of every epoch.
+    from the last finished epoch, on the same path as if it had not been stopped. `epochs` and `decay_epochs` may be
+    others then. ``out/history.json`` holds the loss and accuracy of every epoch.
+
+    Raises:
+        ModelError: the weights to start from cannot be used, or the checkpoint cannot be read.
+        RunConflictError: `out` holds the checkpoint of another training, or of one that is past `epochs`.
     """
     keras = import_keras()
     keras.utils.set_random_seed(settings.seed)
-    keras.config.set_dtype_policy(settings.precision)
-    try:
-        network = build_network(settings.architecture)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    network = _starting_network(settings)
     network.compile(
         optimizer=keras.optimizers.AdamW(
             _schedule(settings), weight_decay=settings.weight_decay, clipnorm=1.0, use_ema=True, ema_momentum=0.995
@@ -106,32 +151,66 @@ def fit(
         metrics=[nucleus_accuracy],
         jit_compile=False,
     )
+    checkpoints = out / CHECKPOINT
+    checkpoint.open_checkpoint(checkpoints, settings.model_dump(mode="json"), may_differ=("epochs", "decay_epochs"))
+    done = checkpoint.restore(network, checkpoints)
+    if done > settings.epochs:
+        raise RunConflictError(
+            f"The training in {out} is {done} epochs long already, and {settings.epochs} are asked for. Ask for more, "
+            "or choose another --out."
+        )
     crops = make_dataset(
         training,
         size=settings.crop_px,
         batch=settings.batch,
         batches=settings.batches_per_epoch,
         seed=settings.seed,
+        calm_from_epoch=settings.epochs - settings.decay_epochs,
     )
-    out.mkdir(parents=True, exist_ok=True)
     history = _History(out / HISTORY_FILE)
+
+    def end_epoch(epoch: int, logs: dict[str, float] | None) -> None:
+        history.add(epoch, logs)
+        checkpoint.save(network, checkpoints, epoch + 1)
+        write_averaged(network, out / WEIGHTS_FILE)
+
     network.fit(
         crops,
+        initial_epoch=done,
         epochs=settings.epochs,
+        shuffle=False,  # the crops are random already; the order of their batches would be another in a resumed run
         validation_data=fixed_crops(validation, size=settings.crop_px),
         validation_batch_size=settings.batch,
         callbacks=[
             # The crops of an epoch are seeded by its number, so a resumed run must know which one it is in.
             keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(crops, "epoch", epoch)),
-            keras.callbacks.LambdaCallback(on_epoch_end=history.add),
-            keras.callbacks.BackupAndRestore(str(out / "checkpoint"), double_checkpoint=True, delete_checkpoint=False),
             keras.callbacks.SwapEMAWeights(),  # what is validated is what will be kept: the averaged weights
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: write_averaged(network, out / WEIGHTS_FILE)
-            ),
+            keras.callbacks.LambdaCallback(on_epoch_end=end_epoch),
         ],
         verbose=verbose,
     )
+    return network
+
+
+def _starting_network(settings: FitSettings) -> Any:
+    """The network before its first epoch, in the precision that it is trained in."""
+    keras = import_keras()
+    keras.config.set_dtype_policy(settings.precision)
+    try:
+        network = build_network(settings.architecture)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    if settings.parent:
+        directory, card = resolve_model(str(settings.parent_directory or settings.parent))
+        if card.identifier != settings.parent:
+            raise ModelError(
+                f"The model in {directory} is {card.identifier}; the training is to start from {settings.parent}."
+            )
+        load_weights(network, directory, card)
+    elif settings.encoder_weights != NO_ENCODER_WEIGHTS:
+        load_encoder(network, settings.encoder_weights)
+    if settings.freeze_encoder:
+        freeze_encoder(network)
     return network
 
 
@@ -158,17 +237,19 @@ def _schedule(settings: FitSettings) -> Any:
 
 
 def write_averaged(network: Any, path: Path) -> Weights:
-    """Store the averaged weights of a network in training, which goes on with its own."""
+    """Store the averaged weights of a network in training, which goes on with its own; the file is whole or absent."""
+    optimizer = getattr(network.optimizer, "inner_optimizer", network.optimizer)  # float16 has another around it
     trained = [variable.numpy() for variable in network.trainable_variables]
-    for variable, average in zip(
-        network.trainable_variables, network.optimizer._model_variables_moving_average, strict=True
-    ):
+    unfinished = path.with_name(f"{TEMPORARY}{path.name}")
+    for variable, average in zip(network.trainable_variables, optimizer._model_variables_moving_average, strict=True):
         variable.assign(average)
     try:
-        return write_weights(network, path)
+        weights = write_weights(network, unfinished)
+        os.replace(unfinished, path)
     finally:
         for variable, value in zip(network.trainable_variables, trained, strict=True):
             variable.assign(value)
+    return weights.model_copy(update={"file": path.name})
 
 
 class _History:
@@ -180,7 +261,7 @@ class _History:
     def add(self, epoch: int, logs: dict[str, float] | None) -> None:
         rows = read_history(self._path)[:epoch]
         rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}})
-        self._path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        replace_file(self._path, json.dumps(rows, indent=1).encode())
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
