@@ -91,7 +91,7 @@ class Settings(_Group):
     def fingerprint(self) -> str:
         """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
 
-        The model is left out: a run resolves it to the sha256 of its weights, which stands beside this.
+        The model is left out: a run resolves it to its sha256, which stands beside this.
         """
         plain = self.model_dump(mode="json", exclude={"model", "plate_name"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -214,7 +214,7 @@ def test_the_default_is_the_shipped_model_where_nothing_is_stored() -> None:
     assert [(directory, card)] == list(list_models())
 
 
-@pytest.mark.parametrize("wanted", ["assay-b", "{card.identifier}", "{card.weights.sha256}"])
+@pytest.mark.parametrize("wanted", ["assay-b", "{card.identifier}", "{card.sha256}"])
 def test_a_stored_model_is_found_by_name_identifier_and_hash(model: Path, wanted: str) -> None:
     stored = _store(model, "assay-b")
     directory, card = resolve_model(wanted.format(card=read_card(model)))
@@ -258,7 +258,7 @@ def test_a_model_is_loaded_once_and_with_its_cards_thresholds(model: Path) -> No
     assert segmenter.instances == InstanceSettings(seed=0.4)
     assert segmenter.training_diameter_px == 21.5
     assert load_model(str(model)) is segmenter
-    assert load_segmenter(model, read_card(model).weights.sha256) is segmenter
+    assert load_segmenter(model, read_card(model).sha256) is segmenter
 
 
 def test_the_same_weights_with_other_thresholds_are_another_model(model: Path) -> None:
@@ -267,10 +267,18 @@ def test_the_same_weights_with_other_thresholds_are_another_model(model: Path) -
 
     assert load_model(str(model)).instances.seed == 0.4
     assert load_model("retuned").instances.seed == 0.6
+    assert read_card(stored).identifier != read_card(model).identifier
+
+
+def test_a_model_that_is_only_called_otherwise_is_the_same_model(model: Path) -> None:
+    stored = _store(model, "renamed")
+    _edit_card(stored, lambda card: card.update(description="for the other assay"))
+
+    assert read_card(stored).sha256 == read_card(model).sha256
 
 
 def test_a_model_that_changed_during_a_run_is_refused(model: Path) -> None:
-    with pytest.raises(ModelError, match=r"changed during the run: weights .* found, 000000000000… expected"):
+    with pytest.raises(ModelError, match=r"changed during the run: .* found, 000000000000… expected"):
         load_segmenter(model, "0" * 64)
 
 

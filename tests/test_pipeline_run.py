@@ -127,7 +127,7 @@ def test_run_json_is_as_its_schema_says_and_tells_what_was_used(finished: Finish
     record = json.loads((finished.run / "run.json").read_text(encoding="utf-8"))
     jsonschema.validate(record, run_schema())
     assert record["source"]["directory"] == str(finished.plate)
-    assert record["model"]["sha256"] == read_card(SHIPPED).weights.sha256
+    assert record["model"]["sha256"] == read_card(SHIPPED).sha256
     assert record["calibration"]["diameter_from"] == "estimate"
     assert len(record["calibration"]["sample"]) == 8
     assert record["outcome"] == {

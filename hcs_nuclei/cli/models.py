@@ -108,7 +108,7 @@ def evaluate(
         check_report(report_to)
     annotated = read_annotations(data, split=split, modality=modality)
     directory, card = resolve_model(model)
-    segmenter = load_segmenter(directory, card.weights.sha256)
+    segmenter = load_segmenter(directory, card.sha256)
     with show_images(len(annotated)) as done:
         evaluation = evaluate_images(
             annotated, lambda image: segmenter(image, diameter_px=estimate_diameter(segmenter, [image])), done=done

@@ -55,9 +55,15 @@ class ModelCard(BaseModel):
     evaluation: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def sha256(self) -> str:
+        """sha256 (hex) of all that decides a label image: architecture, weights, training diameter, thresholds."""
+        decisive = self.model_dump_json(include={"architecture", "training_diameter_px", "instances", "confidence"})
+        return hashlib.sha256(f"{self.weights.sha256} {decisive}".encode()).hexdigest()
+
+    @property
     def identifier(self) -> str:
-        """Content address: the first 12 digits of the weights' sha256."""
-        return self.weights.sha256[:12]
+        """Content address: the first 12 digits of the model's sha256."""
+        return self.sha256[:12]
 
 
 def sha256_of(path: Path) -> str:

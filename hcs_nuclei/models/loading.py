@@ -16,7 +16,6 @@ from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.segmentation.normalise import to_grey
 from hcs_nuclei.segmentation.predict import Segmenter
 
-#: By directory too: two cards may set other thresholds for the same weights.
 _LOADED: dict[tuple[Path, str], Segmenter] = {}
 _LOCK = threading.Lock()
 
@@ -26,7 +25,7 @@ def load_segmenter(directory: Path, sha256: str | None = None) -> Segmenter:
 
     Args:
         directory: a model directory with a card.
-        sha256: what the weights must be, as a run resolved them; None takes the card's word.
+        sha256: what the model must be, as a run resolved it; None takes the card's word.
 
     Raises:
         ModelError: no such model here, or not the one that the run began with.
@@ -35,12 +34,12 @@ def load_segmenter(directory: Path, sha256: str | None = None) -> Segmenter:
         if sha256 is not None and (directory, sha256) in _LOADED:
             return _LOADED[directory, sha256]
         card = read_card(directory)
-        if sha256 is not None and card.weights.sha256 != sha256:
+        if sha256 is not None and card.sha256 != sha256:
             raise ModelError(
-                f"The model in {directory} changed during the run: weights {card.weights.sha256[:12]}… found, "
+                f"The model in {directory} changed during the run: {card.sha256[:12]}… found, "
                 f"{sha256[:12]}… expected."
             )
-        key = (directory, card.weights.sha256)
+        key = (directory, card.sha256)
         if key not in _LOADED:
             network = load_network(directory, card)
             _LOADED[key] = Segmenter(network, card.instances, card.training_diameter_px, card.confidence)
@@ -54,7 +53,7 @@ def load_model(model: str = DEFAULT) -> Segmenter:
         ModelError: no such model, or its weights do not match its card.
     """
     directory, card = resolve_model(model)
-    return load_segmenter(directory, card.weights.sha256)
+    return load_segmenter(directory, card.sha256)
 
 
 def segment(

@@ -46,7 +46,7 @@ def resolve_model(wanted: str = DEFAULT) -> tuple[Path, ModelCard]:
     if as_path.is_dir():
         return as_path.resolve(), read_card(as_path)
     for directory, card in list_models():
-        if wanted in (card.name, card.identifier, card.weights.sha256):
+        if wanted in (card.name, card.identifier, card.sha256):
             return directory, card
     known = ", ".join(f"{card.name} ({card.identifier})" for _, card in list_models())
     raise ModelError(

@@ -71,7 +71,7 @@ def prepare_plate(
         pixel_size_um=plate.pixel_size_um,
         settings=settings,
         model_directory=model_directory,
-        model_sha256=card.weights.sha256,
+        model_sha256=card.sha256,
     )
     record = None if overwrite else read_record(context.run_dir)
     if record is None:

@@ -243,7 +243,7 @@ def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
         settings=context.settings,
         settings_fingerprint=context.settings.fingerprint(),
         model=ModelRecord(
-            name=card.name, identifier=card.identifier, sha256=card.weights.sha256, architecture=card.architecture
+            name=card.name, identifier=card.identifier, sha256=card.sha256, architecture=card.architecture
         ),
         calibration=calibration,
         warnings=plate.warnings,

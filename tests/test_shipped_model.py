@@ -1,0 +1,123 @@
+"""What the shipped model does with fields that hold nothing, with bad ones, and with nuclei of every size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import ndimage
+from segmentation_samples import best_overlaps
+
+from hcs_nuclei.models.loading import load_model
+from hcs_nuclei.segmentation.diameter import estimate_diameter
+from hcs_nuclei.segmentation.predict import Segmentation
+from hcs_nuclei.simulate import simulate_field
+
+SHAPE = (360, 420)
+Field = npt.NDArray[np.uint16]
+
+
+def _segment(image: npt.NDArray[Any]) -> Segmentation:
+    """As ``hcs-nuclei segment`` does it: nothing is said of the size of the nuclei."""
+    segmenter = load_model()
+    return segmenter(image, diameter_px=estimate_diameter(segmenter, [image]))
+
+
+def _camera(light: npt.NDArray[np.float64], seed: int = 0) -> Field:
+    """Shot noise on `light` electrons, read noise of 2, an offset of 100 counts."""
+    rng = np.random.default_rng(seed)
+    return (100 + rng.poisson(light) + rng.normal(0, 2, light.shape)).clip(0, 65535).astype(np.uint16)
+
+
+def _slope() -> npt.NDArray[np.float64]:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] / 400
+    return np.asarray(300 + 900 * np.exp(-((y - 0.4) ** 2 + (x - 0.6) ** 2) / 0.3))
+
+
+def _dust() -> Field:
+    rng = np.random.default_rng(3)
+    field = _camera(np.full(SHAPE, 200.0), 3)
+    for _ in range(25):
+        y, x = rng.integers(2, SHAPE[0] - 4), rng.integers(2, SHAPE[1] - 4)
+        field[y : y + int(rng.integers(1, 4)), x : x + int(rng.integers(1, 4))] += np.uint16(rng.integers(200, 8000))
+    return field
+
+
+EMPTY: dict[str, Callable[[], npt.NDArray[Any]]] = {
+    "all zero": lambda: np.zeros(SHAPE, np.uint16),
+    "constant": lambda: np.full(SHAPE, 1234, np.uint16),
+    "read noise alone": lambda: _camera(np.zeros(SHAPE)),
+    "shot noise of 10 electrons": lambda: _camera(np.full(SHAPE, 10.0)),
+    "shot noise of 100 electrons": lambda: _camera(np.full(SHAPE, 100.0)),
+    "shot noise of 1,000 electrons": lambda: _camera(np.full(SHAPE, 1000.0)),
+    "shot noise of 20,000 electrons": lambda: _camera(np.full(SHAPE, 20_000.0)),
+    "uneven background": lambda: _camera(_slope()),
+    "uneven background without noise": lambda: _slope().astype(np.uint16),
+    "smooth noise of the medium": lambda: _camera(
+        200 + 6 * ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 30, SHAPE), 12)
+    ),
+    "dust and hot pixels": _dust,
+    "8-bit noise": lambda: np.random.default_rng(2).poisson(3, SHAPE).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_field_without_nuclei_has_none(name: str) -> None:
+    assert _segment(EMPTY[name]()).confidence.size == 0
+
+
+def _simulated(diameter: float, seed: int = 7, count: int = 30) -> tuple[Field, npt.NDArray[np.uint32]]:
+    size = round(diameter * 16)
+    field = simulate_field(np.random.default_rng(seed), size=size, nuclei=count, diameter_px=diameter)
+    return field.images["DAPI"], field.labels
+
+
+@pytest.mark.parametrize("diameter", [9, 14, 22, 40, 80, 140])
+def test_nuclei_of_every_size_are_found_without_being_told(diameter: float) -> None:
+    image, truth = _simulated(diameter)
+    large = np.bincount(truth.ravel())[1:] > 0.2 * diameter**2
+
+    found = _segment(image)
+
+    assert np.mean(best_overlaps(truth, found.labels)[large] > 0.5) >= 0.85
+    assert found.confidence.size <= 1.2 * truth.max()
+
+
+def test_outlines_of_large_nuclei_are_smooth() -> None:
+    image, truth = _simulated(120)
+    labels = _segment(image).labels
+    overlaps = best_overlaps(truth, labels)
+
+    assert np.median(overlaps) > 0.88
+    for number in range(1, int(labels.max()) + 1):
+        mask = np.pad(labels == number, 2)
+        if mask.sum() < 5000:
+            continue
+        smooth = ndimage.gaussian_filter(mask.astype(float), 3) > 0.5
+        # Steps of the network's coarser grid would be cut off by the filter.
+        assert (mask ^ smooth).sum() < 0.02 * mask.sum()
+
+
+def _mean(found: Segmentation) -> float:
+    return float(found.confidence.mean())
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda f: ndimage.gaussian_filter(f.astype(float), 9), id="out of focus"),
+        pytest.param(
+            lambda f: np.minimum(ndimage.gaussian_filter(f.astype(float), 3) * 30, 60_000), id="saturated, with haloes"
+        ),
+    ],
+)
+def test_spoilt_fields_are_segmented_with_little_confidence(spoil: Callable[[Field], npt.NDArray[Any]]) -> None:
+    image, _ = _simulated(24, count=60)
+    good, bad = _segment(image), _segment(spoil(image).astype(np.uint16))
+
+    assert bad.confidence.size > 5
+    assert _mean(good) > 0.85
+    assert _mean(bad) < 0.6
