@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from functools import cache
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -321,8 +322,9 @@ def test_the_picture_has_every_convolution_and_counts_every_operation(name: str)
     assert levels[:lowest] == sorted(levels[:lowest])
     assert levels[lowest:] == sorted(levels[lowest:], reverse=True)
     width = int(re.findall(r'viewBox="0 0 (\d+)', drawing)[0])
-    places = [float(x) + float(w) for x, w in re.findall(r'<rect x="([\d.]+)".*? width="([\d.]+)"', drawing)]
-    assert max(places) < width <= 1320
+    slabs = [(float(x), float(w)) for x, w in re.findall(r'<rect x="([\d.]+)".*? width="([\d.]+)"', drawing)]
+    assert all(x + wide < following for (x, wide), (following, _) in pairwise(slabs))
+    assert sum(slabs[-1]) < width <= 1320
 
 
 def test_curves_show_training_and_validation() -> None:

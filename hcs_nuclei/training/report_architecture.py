@@ -11,8 +11,8 @@ from typing import Any
 #: Edge of the image that sizes are given for, px: a multiple of what any of our architectures halves.
 INPUT_PX = 256
 _TOP, _ROW, _LEFT, _GAP = 46, 84, 108, 26
-#: Between slabs of a stage; and the width at which slabs are made thinner, which is that of the page.
-_BETWEEN, _WIDEST = 2.0, 1240
+#: Least width of a stage, gap between its slabs, and the picture's width above which slabs get thinner.
+_ROOM, _BETWEEN, _WIDEST = 34.0, 2.0, 1280
 #: Height of a slab at full resolution, px; each halving takes a part of it, so that the lowest can still be seen.
 _TALL, _SHRINK = 58, 0.86
 
@@ -131,12 +131,13 @@ def draw(architecture: Architecture) -> str:
     stages = architecture.stages
     levels = max(stage.level for stage in stages) + 1
     total = max(sum(stage.flops for stage in stages), 1)
-    most = _WIDEST - _LEFT - len(stages) * _GAP
-    scale = min(1.0, most / sum(_body(stage, 1.0) for stage in stages))
+    scale, most = 1.0, _WIDEST - _LEFT - len(stages) * _GAP
+    while scale > 0.2 and sum(max(_body(stage, scale), _ROOM) for stage in stages) > most:
+        scale *= 0.95
     spans, x = [], float(_LEFT)
     for stage in stages:
         body = _body(stage, scale)
-        room = max(body, 34.0)
+        room = max(body, _ROOM)
         spans.append((x + (room - body) / 2, x + (room + body) / 2))
         x += room + _GAP
     width, height = round(x + 20), _TOP + levels * _ROW + 10
@@ -177,12 +178,12 @@ def _body(stage: Stage, scale: float) -> float:
 
 def _stage(stage: Stage, span: tuple[float, float], below: str) -> str:
     high, middle, x = _height(stage.level), _middle(stage.level), span[0]
+    scale = (span[1] - span[0]) / _body(stage, 1.0)
     slabs = []
     for thick in _slabs(stage):
-        slabs.append(
-            f'<rect x="{x:.1f}" y="{middle - high / 2:.1f}" width="{thick:.1f}" height="{high:.1f}" rx="1.5"/>'
-        )
-        x += thick + 2
+        place = f'x="{x:.1f}" y="{middle - high / 2:.1f}" width="{scale * thick:.1f}" height="{high:.1f}"'
+        slabs.append(f'<rect {place} rx="1.5"/>')
+        x += scale * (thick + _BETWEEN)
     centre = (span[0] + span[1]) / 2
     title = (
         f"{stage.size} × {stage.size} px: {_count(len(stage.widths), 'convolution')} of "
