@@ -13,6 +13,9 @@ from scipy import sparse
 from segmentation_samples import crowded_scene, disks
 from skimage.metrics import contingency_table
 
+from hcs_nuclei.segmentation.predict import Segmentation
+from hcs_nuclei.training.annotations import AnnotatedImage
+from hcs_nuclei.training.evaluation import evaluate
 from hcs_nuclei.training.matching import (
     THRESHOLDS,
     Matches,
@@ -36,6 +39,10 @@ def _found(*runs: tuple[int, int]) -> Labels:
     for number, (start, stop) in enumerate(runs, start=1):
         labels[0, start:stop] = number
     return labels
+
+
+#: Three images of TRUTH: IoU 0.8 and 0.6; both under one (10/24 each); the first in two halves (0.5 each) and 1.0.
+WORKED = (_found((0, 8), (14, 20)), _found((0, 24)), _found((0, 5), (5, 10), (14, 24)))
 
 
 def _iou(rows: list[list[float]]) -> sparse.csr_array:
@@ -175,6 +182,7 @@ def test_images_of_other_size_are_refused() -> None:
 
 
 def test_average_precision_and_f1_by_hand() -> None:
+    # 6 / (6 + 2 + 4); 2 × 6 / (2 × 6 + 2 + 4)
     matches = Matches(6, 2, 4)
 
     assert matches.average_precision == 6 / 12
@@ -182,7 +190,7 @@ def test_average_precision_and_f1_by_hand() -> None:
 
 
 def test_pooled_and_mean_over_images_differ_as_they_should() -> None:
-    # 8 of 8 in the first image, 0 of 1 with 1 false in the second.
+    # 8 of 8 in the first image, 0 of 1 with 1 false in the second: 8 / (8 + 1 + 1); (8 / 8 + 0 / 2) / 2.
     crowd = _iou(np.eye(8).tolist())
     lonely = _iou([[0.0]])
 
@@ -211,3 +219,56 @@ def test_kaggles_score_by_hand() -> None:
 )
 def test_merges_and_splits(found: Labels, expected: tuple[int, int]) -> None:
     assert merges_and_splits(iou_matrix(TRUTH, found)) == expected
+
+
+def test_every_average_of_the_worked_example() -> None:
+    ious = [iou_matrix(TRUTH, found) for found in WORKED]
+
+    # At 0.5 TP, FP, FN are 2, 0, 0 and 0, 1, 2 and 2, 1, 0, as 0.5 counts: 4, 2, 2 together.
+    half = sum((match(iou, 0.5) for iou in ious), Matches(0, 0, 0))
+    assert half == Matches(4, 2, 2)
+    assert half.f1 == pytest.approx(8 / 12)
+    assert pooled_average_precision(ious, 0.5) == pytest.approx(4 / 8)
+    assert mean_average_precision(ious, 0.5) == pytest.approx((2 / 2 + 0 / 3 + 2 / 3) / 3)
+
+    # At 0.7 they are 1, 1, 1 and 0, 1, 2 and 1, 2, 1: 2, 4, 4 together.
+    more = sum((match(iou, 0.7) for iou in ious), Matches(0, 0, 0))
+    assert more == Matches(2, 4, 4)
+    assert more.f1 == pytest.approx(4 / 12)
+    assert pooled_average_precision(ious, 0.7) == pytest.approx(2 / 10)
+    assert mean_average_precision(ious, 0.7) == pytest.approx((1 / 3 + 0 / 3 + 1 / 4) / 3)
+
+    # Kaggle's >: the first has 2/2 at 0.50 and 0.55, 1/3 from 0.60 to 0.75, where 0.6 is no more than 0.60, and 0/4
+    # from 0.80 on; the second has 0; the third, whose halves are no more than 0.50, has 1/4 at all ten.
+    assert kaggle_score(ious) == pytest.approx(((2 * 1 + 4 / 3) / 10 + 0 + 1 / 4) / 3)
+
+    assert [merges_and_splits(iou) for iou in ious] == [(0, 0), (1, 0), (0, 1)]
+
+
+def test_every_figure_of_the_worked_example() -> None:
+    answers = iter(WORKED)
+
+    def segment(image: npt.NDArray[np.uint8]) -> Segmentation:
+        found = next(answers)
+        return Segmentation(found.astype(np.uint32), np.ones(int(found.max()), np.float32))
+
+    image = np.zeros(TRUTH.shape, np.uint8)
+    figures = evaluate([AnnotatedImage(name, image, TRUTH, "val", "") for name in "abc"], segment).figures
+
+    assert (figures["nuclei"], figures["predicted"]) == (2 + 2 + 2, 2 + 1 + 3)
+    assert figures["count_error"] == pytest.approx((0 / 2 + 1 / 2 + 1 / 2) / 3)
+    assert (figures["merges"], figures["splits"]) == (1, 1)
+    assert (figures["pooled_ap"]["0.50"], figures["pooled_ap"]["0.70"]) == pytest.approx((4 / 8, 2 / 10))
+    assert (figures["f1"]["0.50"], figures["f1_70"]) == pytest.approx((8 / 12, 4 / 12))
+    assert figures["kaggle_map"] == pytest.approx(7 / 36)
+
+    # Of 24 px 20 are nucleus. TP, FP, FN, TN: 14, 0, 6, 4 and 20, 4, 0, 0 and 20, 0, 0, 4: 54, 4, 6, 8 together.
+    pixels = figures["pixels"]
+    assert (pixels["support_nucleus"], pixels["support_background"]) == (60, 12)
+    assert pixels["accuracy"] == pytest.approx((54 + 8) / 72)
+    assert pixels["precision"] == pytest.approx(54 / 58)
+    assert pixels["recall"] == pytest.approx(54 / 60)
+    assert pixels["f1"] == pytest.approx(2 * 54 / (2 * 54 + 4 + 6))
+    assert pixels["iou"] == pytest.approx(54 / 64)
+    assert pixels["precision_background"] == pytest.approx(8 / 14)
+    assert pixels["recall_background"] == pytest.approx(8 / 12)
