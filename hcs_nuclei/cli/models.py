@@ -12,6 +12,9 @@ import typer
 from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
 from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, SettingsError
 
+SkipFaultyOption = Annotated[
+    bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
+]
 ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
 
 models_app = typer.Typer(help="The models that can be used: list, show.", no_args_is_help=True)
@@ -81,9 +84,10 @@ def segment(
 
 def evaluate(
     data: Annotated[Path, typer.Option(metavar="DATASET", help="DSB2018 folder or zip, or images/ and labels/.")],
-    split: Annotated[str | None, typer.Option(help="train, val, test ...; left out, every image.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val, test ..., or all.")] = "test",
     modality: Annotated[str | None, typer.Option(help="fluorescence, histology, brightfield; left out, all.")] = None,
     model: ModelOption = "default",
+    skip_faulty: SkipFaultyOption = False,
     json_to: JsonOption = None,
     report_to: Annotated[
         Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")
@@ -106,7 +110,9 @@ def evaluate(
     check_json(json_to)
     if report_to is not None:
         check_report(report_to)
-    annotated = read_annotations(data, split=split, modality=modality)
+    annotated = read_annotations(
+        data, split=None if split == "all" else split, modality=modality, skip_faulty=skip_faulty
+    )
     directory, card = resolve_model(model)
     segmenter = load_segmenter(directory, card.sha256)
     with show_images(len(annotated)) as done:
@@ -147,7 +153,15 @@ def train(
         bool, typer.Option("--freeze-encoder", help="Keep the encoder of mobilenetv2-unet as it begins.")
     ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Left out, the default of the recipe.")] = None,
-    modality: Annotated[str | None, typer.Option(help="Train on images of this modality.")] = "fluorescence",
+    modality: Annotated[str | None, typer.Option(help="Train on images of this modality; left out, on all.")] = None,
+    skip_faulty: SkipFaultyOption = False,
+    thresholds_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Take thresholds and confidence from this model, and train on val as well as on train.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name in the model's card.")] = "",
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
@@ -170,8 +184,18 @@ def train(
     except ValidationError as error:
         raise SettingsError("; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())) from None
     with redirect_stdout(sys.stderr):  # Keras prints how it gets on to stdout, which is for data
-        card = train_model(data, out, settings, modality=modality, name=name, verbose=2)
-    print(_figures_text(card.evaluation["val"]), file=sys.stderr)
+        card = train_model(
+            data,
+            out,
+            settings,
+            modality=modality,
+            name=name,
+            skip_faulty=skip_faulty,
+            thresholds_of=thresholds_of,
+            verbose=2,
+        )
+    for split, figures in card.evaluation.items():
+        print(f"{split}:\n{_figures_text(figures)}", file=sys.stderr)
     typer.echo(str(out))
 
 

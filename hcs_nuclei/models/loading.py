@@ -36,8 +36,7 @@ def load_segmenter(directory: Path, sha256: str | None = None) -> Segmenter:
         card = read_card(directory)
         if sha256 is not None and card.sha256 != sha256:
             raise ModelError(
-                f"The model in {directory} changed during the run: {card.sha256[:12]}… found, "
-                f"{sha256[:12]}… expected."
+                f"The model in {directory} changed during the run: {card.sha256[:12]}… found, {sha256[:12]}… expected."
             )
         key = (directory, card.sha256)
         if key not in _LOADED:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
+import os
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import numpy.typing as npt
 
 from hcs_nuclei.errors import DatasetError
 from hcs_nuclei.models.card import ModelCard, load_network, write_card, write_weights
+from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.segmentation.backend import import_keras
+from hcs_nuclei.segmentation.confidence import ConfidenceSettings
 from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
@@ -33,22 +37,34 @@ def train_model(
     out: Path,
     settings: FitSettings,
     *,
-    modality: str | None = "fluorescence",
+    modality: str | None = None,
     name: str = "",
+    skip_faulty: bool = False,
+    thresholds_of: str | None = None,
     verbose: int = 0,
 ) -> ModelCard:
     """Train on the `train` split of `datasets`, choose thresholds on `val`, and write the model into `out`.
 
     Called again with the same arguments after an interruption it goes on from the last finished epoch.
 
+    Args:
+        modality: leave out images of any other.
+        name: of the model, in its card.
+        skip_faulty: go on without images that cannot be used.
+        thresholds_of: take thresholds and confidence from this model, which was trained on `train` alone in the same
+            way, and train on `val` too. What is then evaluated on `val` says nothing, and is called so.
+
     Raises:
         DatasetError: a data set cannot be used, or has no such splits.
+        ModelError: there is no such model to take thresholds from.
     """
-    started = time.time()
-    training = _split(datasets, "train", modality)
-    validation = _split(datasets, "val", modality)
+    chosen = resolve_model(thresholds_of)[1] if thresholds_of is not None else None
+    training = _split(datasets, "train", modality, skip_faulty)
+    validation = _split(datasets, "val", modality, skip_faulty)
+    if chosen is not None:
+        training += validation
     network = fit(training, validation, settings, out, verbose=verbose)
-    return finish_model(network, training, validation, out, settings, name=name, started=started)
+    return finish_model(network, training, validation, out, settings, name=name, chosen=chosen)
 
 
 def finish_model(
@@ -59,18 +75,20 @@ def finish_model(
     settings: FitSettings,
     *,
     name: str = "",
-    started: float,
+    chosen: ModelCard | None = None,
 ) -> ModelCard:
-    """Weights, thresholds, evaluation on validation, card and report of a network that :func:`fit` trained."""
+    """Weights, thresholds (those of `chosen`, or the best), evaluation, card and report of a fitted network."""
     keras = import_keras()
+    history = read_history(out / HISTORY_FILE)
     weights = write_weights(network, out / WEIGHTS_FILE)
     card = ModelCard(
         name=name or f"{settings.architecture}-{weights.sha256[:8]}",
         description=f"{settings.architecture} trained on {len(training)} annotated images",
         architecture=settings.architecture,
         weights=weights,
-        training_diameter_px=training_diameter(training),
-        instances=InstanceSettings(),
+        training_diameter_px=chosen.training_diameter_px if chosen else training_diameter(training),
+        instances=chosen.instances if chosen else InstanceSettings(),
+        confidence=chosen.confidence if chosen else ConfidenceSettings(),
         flops_per_pixel=flops_per_pixel(network),
         parameters=network.count_params(),
         training={
@@ -78,35 +96,40 @@ def finish_model(
             "nuclei": int(sum(np.unique(pair.labels).size - 1 for pair in training)),
             "data_sha256": data_hash(training),
             "settings": settings.model_dump(mode="json"),
-            "epochs": len(read_history(out / HISTORY_FILE)),
-            "seconds_in_the_last_sitting": round(time.time() - started),
+            "epochs": len(history),
+            "seconds": round(sum(epoch.get("seconds", 0.0) for epoch in history)),
+            "cpus": os.cpu_count(),
+            "hcs_nuclei": version("hcs-nuclei"),
             "keras": keras.__version__,
-            "backend": keras.backend.backend(),
+            "backend": f"{keras.backend.backend()} {import_module(keras.backend.backend()).__version__}",
+            **({"thresholds_of": chosen.identifier} if chosen else {}),
         },
     )
     # What is tuned and evaluated is what will be used: the stored weights, not those in memory.
-    segmenter = Segmenter(load_network(out, card), card.instances, card.training_diameter_px)
-    # Thresholds are for the images that plates are made of, where there are any of them.
-    main = [pair for pair in validation if pair.modality == "fluorescence"] or list(validation)
-    predictions = [segmenter.prediction_for(p.image, estimate_diameter(segmenter, [p.image])) for p in main]
-    instances, confidence = tune(segmenter, predictions, [p.labels for p in main], minimum_area_px=MINIMUM_AREA_PX)
+    segmenter = Segmenter(load_network(out, card), card.instances, card.training_diameter_px, card.confidence)
+    if chosen is None:
+        # Thresholds are for the images that plates are made of, where there are any of them.
+        main = [pair for pair in validation if pair.modality == "fluorescence"] or list(validation)
+        predictions = [segmenter.prediction_for(p.image, estimate_diameter(segmenter, [p.image])) for p in main]
+        tune(segmenter, predictions, [p.labels for p in main], minimum_area_px=MINIMUM_AREA_PX)
 
     def segment(image: npt.NDArray[Any]) -> Segmentation:
         diameter = estimate_diameter(segmenter, [image])
         return segmenter(image, diameter_px=diameter, minimum_area_px=MINIMUM_AREA_PX)
 
     evaluation = evaluate(validation, segment)
-    found = {"instances": instances, "confidence": confidence, "evaluation": {"val": evaluation.figures}}
-    card = card.model_copy(update=found)
+    split = "val, which it was trained on" if chosen else "val"
+    found = {"instances": segmenter.instances, "confidence": segmenter.confidence}
+    card = card.model_copy(update={**found, "evaluation": {split: evaluation.figures}})
     write_card(out, card)
     write_report(
         out / REPORT_FILE,
         card,
         evaluation,
         network=network,
-        data={"Split": "val", "SHA-256": data_hash(validation)},
+        data={"Split": split, "SHA-256": data_hash(validation)},
         seconds_per_field=field_seconds(segmenter, validation[0].image),
-        history=read_history(out / HISTORY_FILE),
+        history=history,
     )
     return card
 
@@ -127,12 +150,12 @@ def data_hash(annotated: Sequence[AnnotatedImage]) -> str:
     return digest.hexdigest()
 
 
-def _split(datasets: Sequence[Path], split: str, modality: str | None) -> list[AnnotatedImage]:
+def _split(datasets: Sequence[Path], split: str, modality: str | None, skip_faulty: bool) -> list[AnnotatedImage]:
     pairs: list[AnnotatedImage] = []
     lacking: list[str] = []
     for dataset in datasets:
         try:
-            pairs += read_annotations(dataset, split=split, modality=modality)
+            pairs += read_annotations(dataset, split=split, modality=modality, skip_faulty=skip_faulty)
         except DatasetError as error:
             if "holds no annotated images" not in str(error):
                 raise
