@@ -432,8 +432,10 @@ def test_a_frozen_encoder_stays_as_it_began(images: list[AnnotatedImage], tmp_pa
         if not np.allclose(one.value, other.value, atol=1e-6)
     }
 
-    assert len(encoder_layers(network)) > 90
-    assert changed == {f"up{depth}_{part}" for depth in range(4) for part in ("conv", "BN")} | {"targets"}
+    encoder = {layer.name for layer in encoder_layers(network)}
+    assert len(encoder) > 90
+    assert not changed & encoder
+    assert {"up0_conv", "up0_BN", "targets"} <= changed
 
 
 @pytest.mark.parametrize(
