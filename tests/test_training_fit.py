@@ -33,7 +33,7 @@ from hcs_nuclei.training.fit import (
     read_history,
     start_from,
 )
-from hcs_nuclei.training.train import data_hash, training_diameter
+from hcs_nuclei.training.train import training_diameter
 
 # Keras asks TensorFlow's variables for arrays in NumPy 1's way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")

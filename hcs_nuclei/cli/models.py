@@ -101,11 +101,10 @@ def evaluate(
     from hcs_nuclei.models.store import resolve_model
     from hcs_nuclei.segmentation.diameter import estimate_diameter
     from hcs_nuclei.segmentation.network import build_network
-    from hcs_nuclei.training.annotations import read_annotations
+    from hcs_nuclei.training.annotations import data_hash, read_annotations
     from hcs_nuclei.training.evaluation import evaluate as evaluate_images
     from hcs_nuclei.training.evaluation import field_seconds
     from hcs_nuclei.training.report import check_report, write_report
-    from hcs_nuclei.training.train import data_hash
 
     check_json(json_to)
     if report_to is not None:
@@ -157,10 +156,7 @@ def train(
     skip_faulty: SkipFaultyOption = False,
     thresholds_of: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Take thresholds and confidence from this model, and train on val as well as on train.",
-        ),
+        typer.Option(metavar="MODEL", help="Take thresholds and confidence from this model, and train on val too."),
     ] = None,
     name: Annotated[str, typer.Option(help="Name in the model's card.")] = "",
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -17,7 +17,7 @@ class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """(batch, y, x, channel) of any float dtype → the same shape and dtype, normalised over all but the last."""
-        if not training or keras.backend.backend() not in ("tensorflow", "torch"):
+        if not (training and self.trainable) or keras.backend.backend() not in ("tensorflow", "torch"):
             return super().call(inputs, training=training, mask=mask)
         normalised, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):

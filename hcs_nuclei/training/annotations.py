@@ -100,6 +100,16 @@ def read_annotations(
     return found.images
 
 
+def data_hash(annotated: Sequence[AnnotatedImage]) -> str:
+    """sha256 (hex) over names, pixels and labels, in order."""
+    digest = hashlib.sha256()
+    for pair in annotated:
+        digest.update(pair.name.encode())
+        digest.update(np.ascontiguousarray(pair.image).tobytes())
+        digest.update(pair.labels.tobytes())
+    return digest.hexdigest()
+
+
 def read_dataset(
     dataset: Path, *, split: str | None = None, modality: str | None = None, skip_faulty: bool = False
 ) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from hcs_nuclei.segmentation.mobilenet import freeze_encoder, load_encoder
 from hcs_nuclei.segmentation.network import WITH_ENCODER, build_network
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y, TARGETS
 from hcs_nuclei.training import checkpoint
-from hcs_nuclei.training.annotations import AnnotatedImage
+from hcs_nuclei.training.annotations import AnnotatedImage, data_hash
 from hcs_nuclei.training.dataset import fixed_crops, make_dataset
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -152,7 +153,8 @@ def fit(
         jit_compile=False,
     )
     checkpoints = out / CHECKPOINT
-    checkpoint.open_checkpoint(checkpoints, settings.model_dump(mode="json"), may_differ=("epochs", "decay_epochs"))
+    identity = settings.model_dump(mode="json") | {"data_sha256": data_hash(training)}
+    checkpoint.open_checkpoint(checkpoints, identity, may_differ=("epochs", "decay_epochs"))
     done = checkpoint.restore(network, checkpoints)
     if done > settings.epochs:
         raise RunConflictError(
@@ -169,6 +171,10 @@ def fit(
     )
     history = _History(out / HISTORY_FILE)
 
+    def begin_epoch(epoch: int, logs: dict[str, float] | None) -> None:
+        history.begin()
+        crops.epoch = epoch  # its crops are seeded by its number, so a resumed run must know which one it is in
+
     def end_epoch(epoch: int, logs: dict[str, float] | None) -> None:
         history.add(epoch, logs)
         checkpoint.save(network, checkpoints, epoch + 1)
@@ -182,8 +188,7 @@ def fit(
         validation_data=fixed_crops(validation, size=settings.crop_px),
         validation_batch_size=settings.batch,
         callbacks=[
-            # The crops of an epoch are seeded by its number, so a resumed run must know which one it is in.
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(crops, "epoch", epoch)),
+            keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch),
             keras.callbacks.SwapEMAWeights(),  # what is validated is what will be kept: the averaged weights
             keras.callbacks.LambdaCallback(on_epoch_end=end_epoch),
         ],
@@ -257,13 +262,18 @@ class _History:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._begun = time.monotonic()
+
+    def begin(self) -> None:
+        self._begun = time.monotonic()
 
     def add(self, epoch: int, logs: dict[str, float] | None) -> None:
         rows = read_history(self._path)[:epoch]
-        rows.append({"epoch": epoch + 1, **{k: float(v) for k, v in (logs or {}).items()}})
+        figures = {k: float(v) for k, v in (logs or {}).items()}
+        rows.append({"epoch": epoch + 1, **figures, "seconds": round(time.monotonic() - self._begun, 1)})
         replace_file(self._path, json.dumps(rows, indent=1).encode())
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The epochs so far: loss, nucleus_accuracy and the same with ``val_``; empty before the first has ended."""
+    """The epochs so far: loss, nucleus_accuracy, the same with ``val_``, seconds; empty before the first has ended."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,7 +21,7 @@ from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
 from hcs_nuclei.segmentation.predict import Segmentation, Segmenter
-from hcs_nuclei.training.annotations import AnnotatedImage, read_annotations
+from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
 from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
 from hcs_nuclei.training.report import REPORT_FILE, write_report
@@ -138,16 +137,6 @@ def training_diameter(annotated: Sequence[AnnotatedImage]) -> float:
     """Median equivalent diameter (px) of all nuclei of `annotated`, rounded to 0.1."""
     areas = np.concatenate([np.bincount(pair.labels.ravel())[1:] for pair in annotated])
     return round(float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi))), 1)
-
-
-def data_hash(annotated: Sequence[AnnotatedImage]) -> str:
-    """sha256 (hex) over names, pixels and labels, in order."""
-    digest = hashlib.sha256()
-    for pair in annotated:
-        digest.update(pair.name.encode())
-        digest.update(np.ascontiguousarray(pair.image).tobytes())
-        digest.update(pair.labels.tobytes())
-    return digest.hexdigest()
 
 
 def _split(datasets: Sequence[Path], split: str, modality: str | None, skip_faulty: bool) -> list[AnnotatedImage]:
