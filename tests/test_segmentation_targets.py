@@ -96,11 +96,12 @@ def test_offsets_grow_from_the_centre_to_the_farthest_pixel() -> None:
     labels = disks((60, 60), [(30, 28, 14)])
     y, x = np.mgrid[:60, :60]
     targets = make_targets(labels)
-    reach = np.hypot(y - 30, x - 28)[labels > 0].max()
+    inside = labels > 0
+    reach = np.hypot(y - 30, x - 28)[inside].max()
 
     assert (targets[30, 28, OFFSET_Y], targets[30, 28, OFFSET_X]) == (0.5, 0.5)
-    np.testing.assert_allclose(targets[..., OFFSET_Y][labels > 0], (0.5 + 0.5 * (y - 30) / reach)[labels > 0], rtol=1e-5)
-    np.testing.assert_allclose(targets[..., OFFSET_X][labels > 0], (0.5 + 0.5 * (x - 28) / reach)[labels > 0], rtol=1e-5)
+    np.testing.assert_allclose(targets[inside, OFFSET_Y], (0.5 + 0.5 * (y - 30) / reach)[inside], rtol=1e-5)
+    np.testing.assert_allclose(targets[inside, OFFSET_X], (0.5 + 0.5 * (x - 28) / reach)[inside], rtol=1e-5)
     assert (targets[..., OFFSET_Y:][labels == 0] == 0.5).all()
 
 

@@ -23,6 +23,7 @@ from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X,
 from hcs_nuclei.simulate import simulate_field
 from hcs_nuclei.training import AnnotatedImage, FitSettings, evaluate, fit, read_annotations, train_model
 from hcs_nuclei.training import checkpoint as checkpoints
+from hcs_nuclei.training.annotations import data_hash
 from hcs_nuclei.training.dataset import fixed_crops
 from hcs_nuclei.training.fit import (
     CHECKPOINT,
@@ -199,6 +200,8 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(images: list[Annot
     with pytest.raises(RunConflictError, match="batch 2 there, 1 asked for, seed 0 there, 1 asked for"):
         fit(images[:3], images[3:], other, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(RunConflictError, match="data_sha256"):
+        fit(images[:2], images[3:], SETTINGS, tmp_path)
     with pytest.raises(RunConflictError, match="2 epochs long already, and 1 are asked for"):
         fit(images[:3], images[3:], SETTINGS.model_copy(update={"epochs": 1}), tmp_path)
 
