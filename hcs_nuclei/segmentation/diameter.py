@@ -13,8 +13,9 @@ from hcs_nuclei.segmentation.predict import TILE_PX, Segmenter
 #: Each image's middle is looked at as it is, at half and at a quarter of its size: from 8 to 150 px, nuclei are of a
 #: size that the network knows in one of the three.
 FIRST_PASS_SCALES = (1.0, 0.5, 0.25)
-#: A coarser look must explain this much more of the image: nuclei that touch look like larger ones from afar.
-COARSER_GAIN = 1.15
+#: A coarser look must explain this much more of the image, and be no less sure of it than by this much: from afar nuclei
+#: that touch look like larger ones, and whole cells like nuclei.
+COARSER_GAIN, COARSER_DOUBT = 1.15, 0.03
 #: Below this an image shows too little at that scale to be asked, px of the network.
 _LEAST_PX = 48
 
@@ -33,8 +34,8 @@ def estimate_diameter(segmenter: Segmenter, images: Sequence[npt.NDArray[Any]]) 
 
 
 def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, int]:
-    """Median diameter and number at the scale whose nuclei, each by its confidence, cover most of the image."""
-    best, diameter, count = 0.0, 0.0, 0
+    """Median diameter and number at the scale whose nuclei, each by its confidence, explain most of the image."""
+    best, sure, diameter, count = 0.0, 0.0, 0.0, 0
     for scale in FIRST_PASS_SCALES:
         if scale < 1 and min(image.shape) * scale < _LEAST_PX:
             break
@@ -42,9 +43,10 @@ def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, 
         found = segmenter.instances_of(segmenter.prediction_at(region, scale), minimum_area_px=20)
         common = _middle(found.labels, TILE_PX)  # what is compared is the same part of the image at every scale
         area = np.bincount(common.ravel(), minlength=found.confidence.size + 1)[1:]
-        explained = float((area * found.confidence).sum() / common.size)
-        if explained > best * (COARSER_GAIN if count else 1.0):
-            best, (diameter, count) = explained, median_diameter(found.labels)
+        explained = float((area * found.confidence).sum())
+        confidence = explained / max(float(area.sum()), 1.0)
+        if explained > best * (COARSER_GAIN if count else 1.0) and confidence >= sure - COARSER_DOUBT:
+            best, sure, (diameter, count) = explained, confidence, median_diameter(found.labels)
     return diameter, count
 
 
