@@ -94,7 +94,8 @@ def test_a_card_is_read_as_it_was_written(model: Path) -> None:
     weights = model / "weights.safetensors"
 
     assert card == _card(Weights(file=weights.name, sha256=sha256_of(weights), size_bytes=weights.stat().st_size))
-    assert card.identifier == sha256_of(weights)[:12]
+    assert card.weights.sha256 == sha256_of(weights)
+    assert card.identifier == card.sha256[:12]
 
 
 def test_weights_can_be_read_by_every_user_of_a_shared_store(model: Path) -> None:
