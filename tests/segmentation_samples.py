@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from hcs_nuclei.segmentation.confidence import ConfidenceSettings, describe
+from hcs_nuclei.segmentation.instances import InstanceSettings, keep, separate
+
 
 def disks(shape: tuple[int, int], circles: Iterable[tuple[float, float, float]]) -> npt.NDArray[np.int32]:
     """Labels 1 … n of the (y, x, radius) `circles` in their order; where two overlap, the nearer centre wins."""
@@ -60,3 +63,12 @@ def best_overlaps(truth: npt.NDArray[Any], found: npt.NDArray[Any]) -> npt.NDArr
                 overlaps.append(shared / (whole + np.count_nonzero(mask) - shared))
         best.append(max(overlaps))
     return np.array(best)
+
+
+def find_nuclei(
+    maps: npt.NDArray[np.float32], settings: InstanceSettings, *, minimum_area_px: float
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+    """Labels (y, x) and confidence (n,) of a network's output at native scale: what a segmenter does after it."""
+    labels = separate(maps, settings)
+    sure = ConfidenceSettings().of(describe(labels, maps, 20.0))
+    return keep(labels, sure, minimum_area_px, settings.minimum_confidence)

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import ndimage
-from segmentation_samples import crowded_scene, disks
+from segmentation_samples import crowded_scene, disks, find_nuclei
 from skimage.measure import label
 
-from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
+from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, TARGETS, make_targets
 
 SETTINGS = InstanceSettings()

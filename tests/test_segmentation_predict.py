@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import ndimage
-from segmentation_samples import best_overlaps, crowded_scene, disks
+from segmentation_samples import best_overlaps, crowded_scene, disks, find_nuclei
 
 from hcs_nuclei.segmentation.diameter import estimate_diameter, median_diameter
-from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
+from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.predict import NATIVE_SCALES, OVERLAP_PX, TILE_PX, Segmenter
 from hcs_nuclei.segmentation.targets import DISTANCE, NUCLEUS, TARGETS

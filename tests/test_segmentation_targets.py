@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
-from segmentation_samples import best_overlaps, crowded_scene, disks
+from segmentation_samples import best_overlaps, crowded_scene, disks, find_nuclei
 
-from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
+from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y, TARGETS, make_targets
 from hcs_nuclei.simulate import simulate_field
 

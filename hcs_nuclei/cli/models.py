@@ -95,11 +95,12 @@ def evaluate(
 ) -> None:
     """Segment annotated images and compare: AP, Kaggle's score, counts, merges and splits, pixels, confidence."""
     from dataclasses import asdict
+    from functools import partial
 
     from hcs_nuclei.cli.progress import show_images
     from hcs_nuclei.models.loading import load_segmenter
     from hcs_nuclei.models.store import resolve_model
-    from hcs_nuclei.segmentation.diameter import estimate_diameter
+    from hcs_nuclei.segmentation.diameter import segment_any_size
     from hcs_nuclei.segmentation.network import build_network
     from hcs_nuclei.training.annotations import data_hash, read_annotations
     from hcs_nuclei.training.evaluation import evaluate as evaluate_images
@@ -115,9 +116,7 @@ def evaluate(
     directory, card = resolve_model(model)
     segmenter = load_segmenter(directory, card.sha256)
     with show_images(len(annotated)) as done:
-        evaluation = evaluate_images(
-            annotated, lambda image: segmenter(image, diameter_px=estimate_diameter(segmenter, [image])), done=done
-        )
+        evaluation = evaluate_images(annotated, partial(segment_any_size, segmenter), done=done)
     if report_to is not None:
         chosen = {"Split": split, "Modality": modality}
         write_report(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hcs_nuclei.errors import ModelError
 from hcs_nuclei.models.card import load_network, read_card
 from hcs_nuclei.models.store import DEFAULT, resolve_model
-from hcs_nuclei.segmentation.diameter import estimate_diameter
+from hcs_nuclei.segmentation.diameter import segment_any_size
 from hcs_nuclei.segmentation.normalise import to_grey
 from hcs_nuclei.segmentation.predict import Segmenter
 
@@ -79,5 +79,6 @@ def segment(
     """
     segmenter = load_model(model)
     pixels = to_grey(image)
-    diameter = diameter_px or estimate_diameter(segmenter, [pixels])
-    return segmenter(pixels, diameter_px=diameter, minimum_area_px=minimum_area_px).labels
+    if diameter_px is None:
+        return segment_any_size(segmenter, pixels, minimum_area_px=minimum_area_px).labels
+    return segmenter(pixels, diameter_px=diameter_px, minimum_area_px=minimum_area_px).labels

@@ -6,8 +6,6 @@ give equal bytes and a report can be made again at any time.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ import numpy.typing as npt
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs import report_gallery, report_heatmap, report_histogram
 from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.outputs.page import csp_hash, page_templates
 from hcs_nuclei.outputs.provenance import RunRecord, read_record
 from hcs_nuclei.outputs.reading import find_runs, read_fields, read_wells
 from hcs_nuclei.outputs.report_gallery import Gallery, Shot
@@ -151,15 +150,7 @@ def _gallery_note(summary: Summary, gallery: Gallery, record: RunRecord | None) 
 
 
 def _render(**values: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hcs_nuclei", "outputs"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("outputs")
     environment.filters["number"] = report_heatmap.number
     # The page's policy lets these two run and style, by their hashes, and nothing that a plate's name might smuggle in.
     css, js = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
@@ -167,12 +158,7 @@ def _render(**values: Any) -> str:
         **values,
         css=css,
         js=js,
-        css_hash=_csp_hash(css),
-        js_hash=_csp_hash(js),
+        css_hash=csp_hash(css),
+        js_hash=csp_hash(js),
         histogram_size=(report_histogram.WIDTH, report_histogram.HEIGHT),
     )
-
-
-def _csp_hash(text: str) -> str:
-    """As a content security policy names an inline style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hcs_nuclei.segmentation.diameter import estimate_diameter, median_diameter
-from hcs_nuclei.segmentation.instances import InstanceSettings, find_nuclei
+from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.normalise import normalise, to_grey
 from hcs_nuclei.segmentation.predict import Segmentation, Segmenter
 from hcs_nuclei.segmentation.targets import make_targets
@@ -13,7 +13,6 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "estimate_diameter",
-    "find_nuclei",
     "make_targets",
     "median_diameter",
     "normalise",

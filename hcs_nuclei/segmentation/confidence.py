@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y
+from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y, offsets_from_centre
 
 #: What is looked at, in the order of the columns of :func:`describe`.
 FEATURES = ("probability", "rim", "depth", "fullness", "border", "offset_error", "size", "cut")
@@ -72,13 +72,8 @@ def describe(
     on_rim = np.bincount(number, weights=~same * seen[:, NUCLEUS], minlength=count + 1) / np.maximum(rim, 1)
     deepest = np.zeros(count + 1)
     np.maximum.at(deepest, number, seen[:, DISTANCE])
-    away = np.stack([y - mean(y)[number], x - mean(x)[number]])
-    length = np.hypot(*away)
-    reach = np.ones(count + 1)
-    np.maximum.at(reach, number, length)
-    error = np.hypot(
-        2 * seen[:, OFFSET_Y] - 1 - away[0] / reach[number], 2 * seen[:, OFFSET_X] - 1 - away[1] / reach[number]
-    )
+    down, right = offsets_from_centre(number, y, x)
+    error = np.hypot(2 * seen[:, OFFSET_Y] - 1 - down, 2 * seen[:, OFFSET_X] - 1 - right)
     edge = (y == 0) | (x == 0) | (y == labels.shape[0] - 1) | (x == labels.shape[1] - 1)
     columns = (
         _logit(mean(seen[:, NUCLEUS])),

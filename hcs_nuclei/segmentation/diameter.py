@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hcs_nuclei.segmentation.predict import TILE_PX, Segmenter
+from hcs_nuclei.segmentation.predict import TILE_PX, Segmentation, Segmenter
 
 #: Each image's middle is looked at as it is, at half and at a quarter of its size: from 8 to 150 px, nuclei are of a
 #: size that the network knows in one of the three.
@@ -31,6 +31,11 @@ def estimate_diameter(segmenter: Segmenter, images: Sequence[npt.NDArray[Any]]) 
         return None
     weight = np.cumsum([count for _, count in found])
     return round(found[int(np.searchsorted(weight, weight[-1] / 2))][0], 1)
+
+
+def segment_any_size(segmenter: Segmenter, image: npt.NDArray[Any], *, minimum_area_px: float = 20) -> Segmentation:
+    """Segment a raw (y, x) image of which nothing is known: the size of its nuclei is estimated on itself."""
+    return segmenter(image, diameter_px=estimate_diameter(segmenter, [image]), minimum_area_px=minimum_area_px)
 
 
 def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, int]:

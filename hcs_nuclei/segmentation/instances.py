@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from hcs_nuclei.segmentation.confidence import ConfidenceSettings, describe
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y
 
 
@@ -26,32 +25,6 @@ class InstanceSettings(BaseModel):
     jump: float = Field(default=0.0, ge=0, le=4, description="Weight of the jump of the offsets in what parts nuclei.")
     minimum_seed_px: int = Field(default=3, ge=1, description="Smaller seeds are noise.")
     minimum_confidence: float = Field(default=0.5, ge=0, le=1, description="Less confident objects are dropped.")
-
-
-def find_nuclei(
-    maps: npt.NDArray[np.float32],
-    settings: InstanceSettings,
-    confidence: ConfidenceSettings | None = None,
-    *,
-    minimum_area_px: float,
-    typical_diameter_px: float = 20.0,
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-    """Nuclei of one field on the network's own grid.
-
-    Args:
-        maps: (y, x, 5) float32 in [0, 1]: nucleus, border, distance, offset y, offset x.
-        settings: the model's thresholds.
-        confidence: the model's calibration; left out, a nucleus's mean probability.
-        minimum_area_px: smaller objects are dropped, px².
-        typical_diameter_px: what the network was trained on.
-
-    Returns:
-        labels (y, x) uint32, 1 … n without gaps in order of each nucleus's first pixel, and (n,) float32 confidence
-        in [0, 1].
-    """
-    labels = separate(maps, settings)
-    sure = (confidence or ConfidenceSettings()).of(describe(labels, maps, typical_diameter_px))
-    return keep(labels, sure, minimum_area_px, settings.minimum_confidence)
 
 
 def separate(maps: npt.NDArray[np.float32], settings: InstanceSettings) -> npt.NDArray[np.int32]:

@@ -49,14 +49,27 @@ def make_targets(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 def _offsets(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     offsets = np.full((2, *labels.shape), 0.5, np.float32)
     inside = np.nonzero(labels)
-    number = labels[inside]
-    area = np.maximum(np.bincount(number), 1)
-    away = [axis - (np.bincount(number, weights=axis) / area)[number] for axis in inside]
-    reach = np.ones(area.size)
-    np.maximum.at(reach, number, np.hypot(*away))
-    for offset, distance in zip(offsets, away, strict=True):
-        offset[inside] = 0.5 + 0.5 * distance / reach[number]
+    for offset, share in zip(offsets, offsets_from_centre(labels[inside], *inside), strict=True):
+        offset[inside] = 0.5 + 0.5 * share
     return offsets[0], offsets[1]
+
+
+def offsets_from_centre(
+    number: npt.NDArray[Any], y: npt.NDArray[np.intp], x: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """How far every pixel lies from the centre of its nucleus.
+
+    Args:
+        number: (n,) the nucleus, from 1, that the pixels at (n,) `y` and (n,) `x` belong to.
+
+    Returns:
+        (n,) float64 down and (n,) float64 right, in [-1, 1]: 0 at the centre, 1 as far as the nucleus's farthest pixel.
+    """
+    area = np.maximum(np.bincount(number), 1)
+    down, right = (axis - (np.bincount(number, weights=axis) / area)[number] for axis in (y, x))
+    reach = np.ones(area.size)
+    np.maximum.at(reach, number, np.hypot(down, right))
+    return down / reach[number], right / reach[number]
 
 
 def _meeting_pixels(labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from hcs_nuclei.segmentation.predict import Segmentation
 from hcs_nuclei.training.annotations import AnnotatedImage
@@ -22,6 +21,7 @@ from hcs_nuclei.training.matching import (
     match,
     mean_average_precision,
     merges_and_splits,
+    right_predictions,
 )
 
 Segment = Callable[[npt.NDArray[Any]], Segmentation]
@@ -200,15 +200,8 @@ def _compare(pair: AnnotatedImage, found: Segmentation) -> _Compared:
         iou=iou,
         confusion=np.bincount(code, minlength=4).reshape(2, 2),
         confidence=found.confidence.astype(np.float64),
-        right=_matched(iou),
+        right=right_predictions(iou),
     )
-
-
-def _matched(iou: sparse.csr_array) -> npt.NDArray[np.bool_]:
-    """(n predicted,) whether each prediction has an annotated nucleus to itself with IoU ≥ 0.5."""
-    if 0 in iou.shape:
-        return np.zeros(iou.shape[1], bool)
-    return np.asarray(maximum_bipartite_matching((iou >= THRESHOLDS[0]).tocsr(), perm_type="row") >= 0)
 
 
 def _figures_of_image(name: str, one: _Compared) -> ImageFigures:

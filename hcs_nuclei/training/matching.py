@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 #: IoU thresholds of the DSB2018 metric.
 THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
@@ -96,6 +97,13 @@ def mean_average_precision(ious: Iterable[sparse.csr_array], threshold: float) -
 def kaggle_score(ious: Iterable[sparse.csr_array]) -> float:
     """DSB2018's metric: per image the mean over the ten thresholds of TP/(TP+FP+FN) at IoU > τ; mean over images."""
     return float(np.mean([[match(iou, t, strictly=True).average_precision for t in THRESHOLDS] for iou in ious]))
+
+
+def right_predictions(iou: sparse.csr_array) -> npt.NDArray[np.bool_]:
+    """(n predicted,) whether each prediction has an annotated nucleus to itself with IoU ≥ 0.5."""
+    if 0 in iou.shape:
+        return np.zeros(iou.shape[1], bool)
+    return np.asarray(maximum_bipartite_matching((iou >= THRESHOLDS[0]).tocsr(), perm_type="row") >= 0)
 
 
 def merges_and_splits(iou: sparse.csr_array, least: float = 0.1) -> tuple[int, int]:

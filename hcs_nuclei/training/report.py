@@ -5,8 +5,6 @@ The look is that of a run's report, whose style sheet it takes; it holds no scri
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import platform
@@ -18,6 +16,7 @@ from typing import Any
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs import replace_file
+from hcs_nuclei.outputs.page import csp_hash, page_templates
 from hcs_nuclei.training.evaluation import Evaluation
 from hcs_nuclei.training.matching import THRESHOLDS
 from hcs_nuclei.training.report_architecture import draw, read_architecture
@@ -128,17 +127,7 @@ def _threads() -> str:
 
 
 def _render(**values: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("hcs_nuclei", "training"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sheets = (resources.files(f"hcs_nuclei.{room}") / "report.css" for room in ("outputs", "training"))
     css = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     # The page's policy lets this style in by its hash, and nothing that the name of an image might smuggle in.
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template("report.html").render(**values, css=css, css_hash=f"sha256-{digest}")
+    return page_templates("training").get_template("report.html").render(**values, css=css, css_hash=csp_hash(css))

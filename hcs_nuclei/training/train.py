@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hcs_nuclei.errors import DatasetError
 from hcs_nuclei.models.card import ModelCard, load_network, write_card, write_weights
 from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.confidence import ConfidenceSettings
-from hcs_nuclei.segmentation.diameter import estimate_diameter
+from hcs_nuclei.segmentation.diameter import estimate_diameter, segment_any_size
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
-from hcs_nuclei.segmentation.predict import Segmentation, Segmenter
+from hcs_nuclei.segmentation.predict import Segmenter
 from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
 from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
@@ -112,10 +112,7 @@ def finish_model(
         predictions = [segmenter.prediction_for(p.image, estimate_diameter(segmenter, [p.image])) for p in main]
         tune(segmenter, predictions, [p.labels for p in main], minimum_area_px=MINIMUM_AREA_PX)
 
-    def segment(image: npt.NDArray[Any]) -> Segmentation:
-        diameter = estimate_diameter(segmenter, [image])
-        return segmenter(image, diameter_px=diameter, minimum_area_px=MINIMUM_AREA_PX)
-
+    segment = partial(segment_any_size, segmenter, minimum_area_px=MINIMUM_AREA_PX)
     evaluation = evaluate(validation, segment)
     split = "val, which it was trained on" if chosen else "val"
     found = {"instances": segmenter.instances, "confidence": segmenter.confidence}

@@ -13,7 +13,7 @@ from hcs_nuclei.segmentation.confidence import ConfidenceSettings
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
 from hcs_nuclei.training.calibration import fit_confidence
-from hcs_nuclei.training.matching import THRESHOLDS, iou_matrix, pooled_average_precision
+from hcs_nuclei.training.matching import THRESHOLDS, iou_matrix, pooled_average_precision, right_predictions
 
 _AXES: dict[str, tuple[float, ...]] = {
     "seed": (0.15, 0.25, 0.35, 0.45, 0.55),
@@ -74,6 +74,6 @@ def _judged(
     labels, features = segmenter.objects_of(prediction)
     area = np.bincount(labels.ravel(), minlength=len(features) + 1)[1:]
     judged = area >= max(segmenter.smallest_area_px(prediction, minimum_area_px), 1)
-    best = np.zeros(len(features))
-    best[area > 0] = iou_matrix(truth, labels).toarray().max(axis=0, initial=0.0)
-    return features[judged], best[judged] >= 0.5
+    right = np.zeros(len(features), bool)
+    right[area > 0] = right_predictions(iou_matrix(truth, labels))
+    return features[judged], right[judged]

@@ -3,10 +3,10 @@
 In an environment of its own, from the root of the repository (StarDist's networks are not needed, so neither is what
 they depend on)::
 
-    python3.11 -m venv /tmp/independent
-    /tmp/independent/bin/pip install numpy scipy numba tqdm scikit-image six
-    /tmp/independent/bin/pip install --no-deps stardist csbdeep
-    /tmp/independent/bin/python tests/independent/compare_matching.py [--pairs 50] [--seed 0]
+    python3.11 -m venv independent-env
+    independent-env/bin/pip install numpy scipy numba tqdm scikit-image six
+    independent-env/bin/pip install --no-deps stardist csbdeep
+    independent-env/bin/python tests/independent/compare_matching.py [--pairs 50] [--seed 0]
 
 Exit status 0 where everything agrees: counts exactly, ratios to 1e-9. One difference is a convention and checked as
 one: where there is nothing to find and nothing was found, we say 1 and StarDist says 0.
