@@ -124,3 +124,15 @@ def test_a_flat_prediction_is_no_nucleus_or_one(value: float) -> None:
 
     assert labels.max() == confidence.size == (value == 1.0)
     assert labels.shape == (30, 30)
+
+
+def test_the_threshold_of_a_nucleus_follows_the_scale_it_is_seen_at() -> None:
+    y, x = np.indices((64, 64))
+    maps = np.zeros((64, 64, 5), np.float32)
+    maps[..., NUCLEUS] = np.clip(1 - np.hypot(y - 32, x - 32) / 32, 0, 1)  # 0.5 at a radius of 16 px
+    maps[..., DISTANCE] = maps[..., NUCLEUS]
+    settings = InstanceSettings(nucleus=0.5, nucleus_per_octave=0.125)
+
+    radius = {scale: np.sqrt((separate(maps, settings, scale) > 0).sum() / np.pi) for scale in (0.5, 1.0, 2.0, 1e6)}
+
+    assert radius == pytest.approx({0.5: 20, 1.0: 16, 2.0: 12, 1e6: 3.2}, abs=0.3)

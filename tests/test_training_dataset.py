@@ -114,6 +114,26 @@ def test_crops_without_a_nucleus_are_noise_that_stays_small(monkeypatch: pytest.
     assert all(image.dtype == np.float32 and image.min() >= -1 and image.max() <= 4 for image, _ in crops)
 
 
+def test_a_glow_is_wider_than_any_nucleus_of_a_crop() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        glow = dataset._glow(256, rng)
+        # Light that changes over less than an eighth of the crop would be taken away by this filter.
+        assert np.abs(glow - ndimage.gaussian_filter(glow, 8))[32:-32, 32:-32].max() < 0.1 * glow.max()
+
+
+def test_spoilt_crops_have_lost_their_edges_or_their_brightness() -> None:
+    image, labels = _pair((256, 256))
+    rng = np.random.default_rng(6)
+    spoilt = [dataset._spoil(image.astype(float), rng) for _ in range(40)]
+    steepest = [np.abs(np.gradient(s)[0]).max() / np.ptp(s) for s in spoilt]
+    at_its_cap = [float((s >= s.max() - 1e-9)[labels > 0].mean()) for s in spoilt]
+    sharp = np.abs(np.gradient(image)[0]).max() / np.ptp(image)
+
+    assert all(g < 0.6 * sharp or capped > 0.5 for g, capped in zip(steepest, at_its_cap, strict=True))
+    assert 10 < sum(capped > 0.5 for capped in at_its_cap) < 30
+
+
 def test_a_few_crops_in_a_hundred_are_empty() -> None:
     full = np.ones((64, 64), np.int32)
     empty = sum(not labels.any() for _, labels in _crops(400, 16, (full.astype(np.float32), full)))

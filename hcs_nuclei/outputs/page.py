@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
-def page_templates(room: str) -> Any:
+def page_templates(room: str) -> Environment:
     """The jinja2 environment of the templates in ``hcs_nuclei/<room>``: all values escaped, none left undefined."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

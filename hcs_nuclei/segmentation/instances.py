@@ -18,6 +18,12 @@ class InstanceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     nucleus: float = Field(default=0.5, ge=0, le=1, description="A pixel is nucleus from this probability on.")
+    nucleus_per_octave: float = Field(
+        default=0.0,
+        ge=-0.5,
+        le=0.5,
+        description="Added to it for each doubling of the scale at which the field is seen.",
+    )
     seed: float = Field(
         default=0.5, ge=0, le=1, description="A pixel is seed where distance less what parts nuclei exceeds this."
     )
@@ -27,19 +33,22 @@ class InstanceSettings(BaseModel):
     minimum_confidence: float = Field(default=0.5, ge=0, le=1, description="Less confident objects are dropped.")
 
 
-def separate(maps: npt.NDArray[np.float32], settings: InstanceSettings) -> npt.NDArray[np.int32]:
+def separate(maps: npt.NDArray[np.float32], settings: InstanceSettings, scale: float = 1.0) -> npt.NDArray[np.int32]:
     """Every object that the network's output shows, good ones and bad.
 
     Args:
         maps: (y, x, 5) float32 in [0, 1]: nucleus, border, distance, offset y, offset x.
         settings: the model's thresholds.
+        scale: pixels of the network for one of the field.
 
     Returns:
         (y, x) int32, 1 … n, 0 = background.
 
     Source: marker-controlled watershed on the predicted distance (Naylor et al. 2018).
     """
-    mask = maps[..., NUCLEUS] > settings.nucleus
+    # Enlarged nuclei have soft rims, which the network sees as theirs; of shrunk ones it sees too little.
+    octaves = float(np.log2(scale))
+    mask = maps[..., NUCLEUS] > min(max(settings.nucleus + settings.nucleus_per_octave * octaves, 0.1), 0.9)
     depth = maps[..., DISTANCE] - settings.border * maps[..., BORDER]
     if settings.jump:
         depth = depth - settings.jump * jump(maps)

@@ -118,10 +118,10 @@ class Segmenter:
         """
         maps, shape = prediction.maps, prediction.shape
         if maps.shape[0] < shape[0]:
-            labels = separate(_rescaled(maps, shape), self.instances)
+            labels = separate(_rescaled(maps, shape), self.instances, prediction.scale)
             seen = labels[_nearest(shape, maps.shape[:2])]
         else:
-            seen = separate(maps, self.instances)
+            seen = separate(maps, self.instances, prediction.scale)
             labels = seen if maps.shape[:2] == shape else seen[_nearest(maps.shape[:2], shape)]
         features = np.zeros((max(int(labels.max(initial=0)), int(seen.max(initial=0))), len(FEATURES)))
         described = describe(seen, maps, self.training_diameter_px)

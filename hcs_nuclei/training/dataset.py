@@ -20,7 +20,10 @@ from hcs_nuclei.training.annotations import AnnotatedImage
 
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 #: Share of crops that show no nucleus at all (noise, gradients, dust), so that an empty field gives none.
-EMPTY_SHARE = 0.03
+EMPTY_SHARE = 0.04
+#: Share of crops that are spoilt: far out of focus, or saturated with light around what is too bright. Their nuclei are
+#: to be found, with less certainty.
+SPOILT_SHARE = 0.06
 #: Share of crops into which nuclei of a second crop are pasted, across and beside those of the first.
 PASTE_SHARE = 0.3
 #: How much of the augmentation is left while the learning rate falls.
@@ -64,8 +67,8 @@ def random_crop(
     """One augmented crop: image (size, size) float32, labels (size, size) int32.
 
     Rotation by any angle, scale from 0.55 to 1.75 (log-uniform), mirror, pasted nuclei, gain, offset, gamma, a slow
-    gradient, blur and noise, each in a share of the crops that `strength` (0 to 1) is multiplied with; quarter turns
-    and mirrors always. Outside of the source image lies its mirror.
+    gradient, blur, noise, loss of focus and saturation, each in a share of the crops that `strength` (0 to 1) is
+    multiplied with; quarter turns and mirrors always. Outside of the source image lies its mirror.
     """
     if rng.random() < EMPTY_SHARE:
         return _empty(size, rng), np.zeros((size, size), np.int32)
@@ -145,7 +148,9 @@ def _recolour(
     if rng.random() < 0.5 * strength:
         top = max(float(out.max()), 1e-3)
         out = np.clip(out / top, 0, 1) ** float(np.exp(rng.uniform(-0.6, 0.6))) * top
-    if rng.random() < 0.3 * strength:
+    if rng.random() < SPOILT_SHARE * strength:
+        out = _spoil(out, rng)
+    elif rng.random() < 0.3 * strength:
         out = ndimage.gaussian_filter(out, rng.uniform(0.3, 1.8))
     if rng.random() < 0.3 * strength:
         out = out * _slow_field(out.shape, rng, 0.4) + (_slow_field(out.shape, rng, 0.2) - 1)
@@ -153,6 +158,16 @@ def _recolour(
         out = out + rng.normal(0, rng.uniform(0.01, 0.12), out.shape)
     out = out * float(np.exp(rng.uniform(-0.7, 0.5))) + rng.uniform(-0.1, 0.1)
     return np.clip(out, -1, 4).astype(np.float32)
+
+
+def _spoil(image: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Far out of focus, or with light scattered around the nuclei and everything above a low cap at it."""
+    if rng.random() < 0.5:
+        return np.asarray(ndimage.gaussian_filter(image, rng.uniform(2.0, 7.0)))
+    scattered = 0.5 * image + 0.5 * ndimage.gaussian_filter(image, rng.uniform(1.0, 5.0))
+    low, top = np.percentile(scattered, (1, 99.8))
+    cap = low + max(top - low, 1e-3) * np.exp(rng.uniform(np.log(0.05), np.log(0.5)))
+    return np.asarray(np.minimum(scattered, cap) / max(cap, 1e-3))
 
 
 def _slow_field(shape: tuple[int, ...], rng: np.random.Generator, strength: float) -> npt.NDArray[np.float64]:
@@ -166,13 +181,27 @@ def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     if rng.random() < 0.3:
         noise = ndimage.gaussian_filter(noise, rng.uniform(0.5, 3))
         noise /= max(float(noise.std()), 1e-6)
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.35:
         noise = noise + 6 * (_slow_field((size, size), rng, 0.8) - 1)
+    elif kind < 0.7:
+        noise = noise + float(np.exp(rng.uniform(np.log(3), np.log(300)))) * _glow(size, rng)
     if rng.random() < 0.3:
         for _ in range(int(rng.integers(1, 12))):
             y, x = rng.integers(0, size, 2)
             noise[y : y + int(rng.integers(1, 4)), x : x + int(rng.integers(1, 4))] += rng.uniform(5, 60)
     return np.asarray(np.clip(normalise(noise) * rng.uniform(0.3, 1.5), -1, 4), dtype=np.float32)
+
+
+def _glow(size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(size, size): one to three bright spots without an edge, wider than any nucleus; lamps and media make them."""
+    y, x = np.mgrid[:size, :size]
+    glow = np.zeros((size, size))
+    for _ in range(int(rng.integers(1, 4))):
+        centre, width = rng.uniform(-0.2 * size, 1.2 * size, 2), rng.uniform(0.11, 0.8, 2) * size
+        distance = ((y - centre[0]) / width[0]) ** 2 + ((x - centre[1]) / width[1]) ** 2
+        glow += rng.uniform(0.3, 1.0) * np.exp(-distance / 2)
+    return glow
 
 
 def make_dataset(

@@ -19,7 +19,8 @@ _AXES: dict[str, tuple[float, ...]] = {
     "seed": (0.15, 0.25, 0.35, 0.45, 0.55),
     "border": (0.0, 0.3, 0.6, 0.9),
     "jump": (0.0, 0.5, 1.0),
-    "nucleus": (0.4, 0.45, 0.5, 0.55),
+    "nucleus": (0.4, 0.45, 0.5, 0.55, 0.6),
+    "nucleus_per_octave": (0.0, 0.05, 0.1, 0.15, 0.2),
 }
 _CONFIDENCE = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6)
 Truths = Sequence[npt.NDArray[Any]]
