@@ -92,20 +92,18 @@ def test_nuclei_of_every_size_are_found_without_being_told(diameter: float) -> N
     assert found.confidence.size <= 1.2 * truth.max()
 
 
-@pytest.mark.xfail(reason="some outlines of nuclei that were shrunk fivefold are still angular")
 def test_outlines_of_large_nuclei_are_smooth() -> None:
     image, truth = _simulated(120)
     labels = _segment(image).labels
-    overlaps = best_overlaps(truth, labels)
 
-    assert np.median(overlaps) > 0.88
+    assert np.median(best_overlaps(truth, labels)) > 0.88
     for number in range(1, int(labels.max()) + 1):
-        mask = np.pad(labels == number, 2)
-        if mask.sum() < 5000:
+        mask = np.pad(labels == number, 9, mode="edge")  # the image's edge is no outline
+        if mask.sum() < 2000:
             continue
         smooth = ndimage.gaussian_filter(mask.astype(float), 3) > 0.5
-        # Steps of the network's coarser grid would be cut off by the filter.
-        assert (mask ^ smooth).sum() < 0.02 * mask.sum()
+        # The filter would cut the steps of the network's coarser grid off: with them it takes up to 4 %.
+        assert (mask ^ smooth).sum() < 0.015 * mask.sum()
 
 
 def _mean(found: Segmentation) -> float:
