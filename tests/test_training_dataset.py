@@ -125,7 +125,7 @@ def test_a_glow_is_wider_than_any_nucleus_of_a_crop() -> None:
 def test_spoilt_crops_have_lost_their_edges_or_their_brightness() -> None:
     image, labels = _pair((256, 256))
     rng = np.random.default_rng(6)
-    spoilt = [dataset._spoil(image.astype(float), rng) for _ in range(40)]
+    spoilt = [dataset.spoil(image.astype(float), rng) for _ in range(40)]
     steepest = [np.abs(np.gradient(s)[0]).max() / np.ptp(s) for s in spoilt]
     at_its_cap = [float((s >= s.max() - 1e-9)[labels > 0].mean()) for s in spoilt]
     sharp = np.abs(np.gradient(image)[0]).max() / np.ptp(image)

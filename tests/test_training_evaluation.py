@@ -257,3 +257,21 @@ def test_tuning_finds_thresholds_that_suit_a_timid_network() -> None:
     assert instances.nucleus < 0.5
     assert score() > before + 0.1
     assert (instances, confidence) == tune(segmenter, predictions, truths)
+
+
+def test_what_went_wrong_on_spoilt_images_lowers_the_confidence_there() -> None:
+    truths = [crowded_scene(np.random.default_rng(seed), (96, 96), (6, 10), 10) for seed in range(2)]
+    good = _predictions(*(make_targets(truth) for truth in truths))
+    # Out of focus: soft rims, and in places where no nucleus was annotated.
+    soft = _predictions(*(ndimage.gaussian_filter(make_targets(truth)[:, ::-1], (2, 2, 0)) for truth in truths))
+    sharp_alone, with_spoilt = _segmenter(), Segmenter(unet((4, 8), 4), InstanceSettings(), 20.0)
+    tune(sharp_alone, good, truths)
+    tune(with_spoilt, good, truths, spoilt=list(zip(soft, truths, strict=True)))
+
+    def mean(segmenter: Segmenter, prediction: Prediction) -> float:
+        return float(segmenter.confidence.of(segmenter.objects_of(prediction)[1]).mean())
+
+    assert mean(with_spoilt, good[0]) > 0.8
+    assert mean(with_spoilt, soft[0]) < 0.5 < mean(sharp_alone, soft[0])
+    # The thresholds are chosen on good images alone.
+    assert with_spoilt.instances == sharp_alone.instances

@@ -28,7 +28,7 @@ def fit_confidence(
         return ConfidenceSettings()
     x, y = np.concatenate(features), np.concatenate(right).astype(float)
     means, scales = x.mean(axis=0), x.std(axis=0)
-    scales[scales < 1e-9] = 1.0
+    scales[scales < 1e-3] = 1.0  # what is the same for all nuclei says nothing of any
     x = (x - means) / scales
 
     def cost(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:

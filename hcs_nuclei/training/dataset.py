@@ -149,7 +149,7 @@ def _recolour(
         top = max(float(out.max()), 1e-3)
         out = np.clip(out / top, 0, 1) ** float(np.exp(rng.uniform(-0.6, 0.6))) * top
     if rng.random() < SPOILT_SHARE * strength:
-        out = _spoil(out, rng)
+        out = spoil(out, rng)
     elif rng.random() < 0.3 * strength:
         out = ndimage.gaussian_filter(out, rng.uniform(0.3, 1.8))
     if rng.random() < 0.3 * strength:
@@ -160,8 +160,8 @@ def _recolour(
     return np.clip(out, -1, 4).astype(np.float32)
 
 
-def _spoil(image: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Far out of focus, or with light scattered around the nuclei and everything above a low cap at it."""
+def spoil(image: npt.NDArray[np.float64], rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A normalised (y, x) image far out of focus, or with light scattered around the nuclei and cut off above a cap."""
     if rng.random() < 0.5:
         return np.asarray(ndimage.gaussian_filter(image, rng.uniform(2.0, 7.0)))
     scattered = 0.5 * image + 0.5 * ndimage.gaussian_filter(image, rng.uniform(1.0, 5.0))

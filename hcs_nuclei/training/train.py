@@ -20,8 +20,10 @@ from hcs_nuclei.segmentation.confidence import ConfidenceSettings
 from hcs_nuclei.segmentation.diameter import estimate_diameter, segment_any_size
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
-from hcs_nuclei.segmentation.predict import Segmenter
+from hcs_nuclei.segmentation.normalise import normalise
+from hcs_nuclei.segmentation.predict import Prediction, Segmenter
 from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
+from hcs_nuclei.training.dataset import spoil
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
 from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
 from hcs_nuclei.training.report import REPORT_FILE, write_report
@@ -29,6 +31,8 @@ from hcs_nuclei.training.tuning import tune
 
 #: A model trained on smaller objects than this counts them as debris, px².
 MINIMUM_AREA_PX = 20
+#: One validation image in so many is looked at spoilt as well, for the confidence.
+SPOILT_EVERY = 3
 
 
 def train_model(
@@ -110,7 +114,13 @@ def finish_model(
         # Thresholds are for the images that plates are made of, where there are any of them.
         main = [pair for pair in validation if pair.modality == "fluorescence"] or list(validation)
         predictions = [segmenter.prediction_for(p.image, estimate_diameter(segmenter, [p.image])) for p in main]
-        tune(segmenter, predictions, [p.labels for p in main], minimum_area_px=MINIMUM_AREA_PX)
+        tune(
+            segmenter,
+            predictions,
+            [p.labels for p in main],
+            spoilt=[(_spoilt(segmenter, p, i), p.labels) for i, p in enumerate(main[::SPOILT_EVERY])],
+            minimum_area_px=MINIMUM_AREA_PX,
+        )
 
     segment = partial(segment_any_size, segmenter, minimum_area_px=MINIMUM_AREA_PX)
     evaluation = evaluate(validation, segment)
@@ -128,6 +138,11 @@ def finish_model(
         history=history,
     )
     return card
+
+
+def _spoilt(segmenter: Segmenter, pair: AnnotatedImage, seed: int) -> Prediction:
+    image = spoil(normalise(pair.image).astype(np.float64), np.random.default_rng(seed))
+    return segmenter.prediction_for(image, estimate_diameter(segmenter, [pair.image]))
 
 
 def training_diameter(annotated: Sequence[AnnotatedImage]) -> float:
