@@ -5,6 +5,7 @@
     root/                    what a Listing is rooted in
         *                    its own files
         Images/ Assaylayout/ TimePoint_1/ TimePoint_1/ZStep_2/ …   belong to the same plate
+        data/                                                      too, beside scanR's descriptor of the experiment
         anything-else/       a Listing of its own
 
 Only names are read (one ``scandir`` a directory, no ``stat`` of a file), and nothing is ever written.
@@ -25,6 +26,8 @@ from hcs_nuclei.errors import NotAPlateError
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 _INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|Images|Assaylayout", re.IGNORECASE)
 _MAX_DEPTH = 8
+#: Anybody may call a folder data: only beside one of these is it scanR's.
+SCANR_DESCRIPTORS = ("experiment_descriptor.xml", "experiment_descriptor.dat")
 #: 200 time points × 50 z steps of an ImageXpress plate fit; somebody's home directory does not.
 _MAX_FOLDERS = 20_000
 
@@ -104,6 +107,11 @@ def survey(start: Path) -> list[Listing]:
                 f"More than {_MAX_FOLDERS:,} directories lie below {start}; name the directory of one plate."
             )
         group = plate_folder(folder)
+        outer, _, name = folder.rpartition("/")
+        if name.lower() == "data" and any(
+            posixpath.join(outer, n) in files[plate_folder(outer)] for n in SCANR_DESCRIPTORS
+        ):
+            group = plate_folder(outer)
         try:
             entries = _scan(start / folder)
         except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
@@ -29,15 +31,17 @@ def children(element: Element) -> dict[str, str]:
     return {child.tag[cut:]: (child.text or "").strip() for child in element}
 
 
-def root_tag(path: Path) -> str:
+def root_tag(path: Path, content: bytes | None = None) -> str:
     """Tag of the root element with its namespace, having seen that no DTD stands before it.
+
+    `content` is the XML where it is not the file at `path` itself, but what that file holds.
 
     Raises:
         NotAPlateError: the file cannot be read, is not XML, or declares a document type or entities.
     """
     try:
         # forbid_dtd: no vendor writes one, and entities can be declared nowhere else.
-        with path.open("rb") as file:
+        with _opened(path, content) as file:
             for _, element in defusedxml.ElementTree.iterparse(file, events=("start",), forbid_dtd=True):
                 return str(element.tag)
     except DefusedXmlException:
@@ -45,12 +49,14 @@ def root_tag(path: Path) -> str:
             f"{path} declares a document type or entities, which no instrument does; it is not read."
         ) from None
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, error, content) from None
     raise NotAPlateError(f"{path} holds no XML element. Copy it again from the instrument.")
 
 
-def elements(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Element]]:
+def elements(path: Path, wanted: Collection[str], content: bytes | None = None) -> Iterator[tuple[str, Element]]:
     """(name, element) of every element called one of `wanted` in the root's namespace, with its children, in order.
+
+    `content` is as in :func:`root_tag`.
 
     defusedxml parses up to the root element; the rest, where XML allows no declarations, is left to the standard
     library's parser in C, since a plate's index has millions of elements (about half the time, measured).
@@ -58,20 +64,25 @@ def elements(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, Element
     Raises:
         NotAPlateError: as :func:`root_tag`, or the file is cut short.
     """
-    namespace = root_tag(path).rpartition("}")
+    namespace = root_tag(path, content).rpartition("}")
     tags = {"".join(namespace[:2]) + name: name for name in wanted}
     try:
-        with path.open("rb") as file:
+        with _opened(path, content) as file:
             for _, element in ElementTree.iterparse(file, events=("end",)):
                 if element.tag in tags:
                     yield tags[element.tag], element
                     element.clear()
     except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, error, content) from None
 
 
-def _damaged(path: Path, error: Exception) -> NotAPlateError:
-    what = "is empty" if path.is_file() and path.stat().st_size == 0 else f"is not complete XML ({error})"
+def _opened(path: Path, content: bytes | None) -> BinaryIO:
+    return path.open("rb") if content is None else io.BytesIO(content)
+
+
+def _damaged(path: Path, error: Exception, content: bytes | None) -> NotAPlateError:
+    empty = not content if content is not None else path.is_file() and path.stat().st_size == 0
+    what = "is empty" if empty else f"is not complete XML ({error})"
     return NotAPlateError(
         f"{path} {what}. It says which images the plate has: copy it again from the instrument, "
         "or read the images by their names with a pattern."

@@ -12,7 +12,7 @@ from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Plate
 from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, operetta
 from hcs_nuclei.sources.assembly import listed
-from hcs_nuclei.sources.listing import Listing, plate_folder, survey
+from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing, plate_folder, survey
 from hcs_nuclei.sources.pattern import read_by_pattern
 
 
@@ -94,7 +94,9 @@ def _outermost(directory: Path) -> Path:
     outer = directory
     while plate_folder(outer.name) == "" and outer.name.lower() not in {"images", "assaylayout"} and outer.name:
         outer = outer.parent
-    # Anybody may call a folder Images: only Harmony's belongs to the directory above it.
+    # Anybody may call a folder Images or data: only Harmony's and scanR's belong to the directory above it.
+    if outer.name.lower() == "data":
+        return outer.parent if any(os.path.isfile(outer.parent / name) for name in SCANR_DESCRIPTORS) else outer
     return outer.parent if outer.name.lower() == "images" and _is_harmony(outer) else outer
 
 
