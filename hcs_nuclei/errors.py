@@ -60,7 +60,15 @@ class DatasetError(UserError, ValueError):
 
 
 class PlaneError(HcsNucleiError, OSError):
-    """One plane cannot be read; costs its field, never its well or plate."""
+    """One plane cannot be read; costs its field, never its well or plate.
+
+    `fault` is the kind in one word, the same in all reports: ``missing``, ``zero-byte``, ``truncated``,
+    ``wrong-size`` or ``wrong-type`` (no image, or an image of another kind than a plane is).
+    """
+
+    def __init__(self, message: str, *, fault: str = "wrong-type") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class RunFailedError(HcsNucleiError, RuntimeError):

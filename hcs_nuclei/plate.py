@@ -104,7 +104,8 @@ class Plane:
     `path` is relative to the plate's root, with ``/``; empty where the plane is expected and not there.
     `channel` is a :attr:`Channel.token`. `z` counts as the vendor does; `projection` marks the instrument's own
     projection over z. `timepoint` is the 0-based index on the time axis. `error` is the instrument's own word for
-    a failed acquisition (CellVoyager's ``ERR`` records).
+    a failed acquisition (CellVoyager's ``ERR`` records). `doubles` are other files that are there for the same plane
+    and not used.
     """
 
     channel: str
@@ -114,6 +115,41 @@ class Plane:
     page: int = 0
     projection: bool = False
     error: str = ""
+    doubles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraImage:
+    """An image that is there and that the metadata do not promise, placed as its name says.
+
+    `used` says whether its field is processed all the same. `timepoint` and `z` count as the file names do.
+    """
+
+    path: str
+    well: str
+    field: int
+    channel: str
+    timepoint: int
+    z: int
+    projection: bool = False
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A whole channel, time point or z plane that the metadata promise and of which nothing is there.
+
+    Exactly one of `channel` (a token), `timepoint` and `z` (the vendor's numbers) is what is absent, but for a z
+    plane, which may be absent in one channel alone. `planes` is how many planes that costs. `certain` is False where
+    the metadata are an upper bound, and the plane was perhaps never to be taken.
+    """
+
+    planes: int
+    channel: str = ""
+    name: str = ""
+    timepoint: int | None = None
+    z: int | None = None
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +213,8 @@ class Plate:
         expected_from: ``metadata`` where the vendor's metadata say what should be there, else ``regularity``.
         warnings: unmet promises that are not a field's fault (a whole channel or time point that is not there).
         metadata_files: paths, relative to the root, of the vendor's files that were read.
+        absent: whole channels, time points and z planes that metadata promise and of which nothing is there.
+        extra: images that are there and that the metadata do not promise.
     """
 
     root: Path
@@ -192,6 +230,8 @@ class Plate:
     expected_from: Literal["metadata", "regularity"] = "regularity"
     warnings: tuple[str, ...] = ()
     metadata_files: tuple[str, ...] = field(default=())
+    absent: tuple[Absence, ...] = ()
+    extra: tuple[ExtraImage, ...] = ()
 
     def __iter__(self) -> Iterator[Well]:
         return iter(self.wells)

@@ -10,6 +10,7 @@ from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.sources import open_plate
 
 NS = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
+NO_DETAIL = "MeasurementDetail.mrf is not there: pixel size, plate format and channel names are not known."
 
 
 def name(well: str, field: int = 1, channel: int = 1, z: int = 1, time: int = 1, suffix: str = "tif") -> str:
@@ -45,7 +46,7 @@ def test_records_say_what_is_expected(tmp_path: Path) -> None:
     files = [name(w, f, ch) for w in ("B02", "B03") for f in (1, 2) for ch in (1, 2)]
     files.remove(name("B02", 2, 2))
     plate = open_plate(plate_of(tmp_path, records, [*files, "DC_sCMOS #1_CAM1.tif", "SC_BP445_M01_CH01.tif"]))
-    assert (plate.vendor, plate.expected_from, plate.warnings) == ("cellvoyager", "metadata", ())
+    assert (plate.vendor, plate.expected_from, plate.warnings) == ("cellvoyager", "metadata", (NO_DETAIL,))
     assert [(w.name, s.number, p.channel) for w, s, p in plate.missing_planes()] == [("B02", 2, "C02")]
     assert plate.wells[0].fields[0].position_um == (1.5, -2.5)
 
@@ -83,7 +84,10 @@ def test_an_error_after_which_the_image_was_taken_is_a_warning(tmp_path: Path) -
     ]
     plate = open_plate(plate_of(tmp_path, records, [name("B02")]))
     assert list(plate.missing_planes()) == []
-    assert plate.warnings == ("1 errors of the instrument cost no image, the first in well B02: AF Error at B02.",)
+    assert plate.warnings == (
+        "1 errors of the instrument cost no image, the first in well B02: AF Error at B02.",
+        NO_DETAIL,
+    )
 
 
 @pytest.mark.parametrize("text", ["../secret.tif", "/etc/secret.tif", "..\\secret.tif"])

@@ -18,10 +18,22 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.plate import PLATE_FORMATS, Field, Plane, Well, parse_well, smallest_format, well_name
+from hcs_nuclei.plate import (
+    PLATE_FORMATS,
+    Absence,
+    ExtraImage,
+    Field,
+    Plane,
+    Well,
+    parse_well,
+    smallest_format,
+    well_name,
+)
 
 Position = tuple[int, int]
 FieldKey = tuple[int, int, int]
+#: Row, column, field, channel, time point, z, whether it is the projection.
+PlaneKey = tuple[int, int, int, str, int, int, bool]
 
 
 class Record(NamedTuple):
@@ -43,12 +55,16 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Assembly:
-    """Wells in row-major order; `tokens` and `times` (the vendor's numbers) of which there is at least one plane."""
+    """Wells in row-major order; `tokens` and `times` (the vendor's numbers) of which there is at least one plane.
+
+    `absent` are the channels and time points that were listed and of which there is none.
+    """
 
     wells: tuple[Well, ...]
     tokens: tuple[str, ...]
     times: tuple[int, ...]
     warnings: tuple[str, ...]
+    absent: tuple[Absence, ...] = ()
 
 
 def assemble_exactly(
@@ -59,20 +75,21 @@ def assemble_exactly(
     Raises:
         NotAPlateError: none of the planes is there.
     """
-    unique, warnings = _without_doubles(records)
+    unique, doubles, warnings = _without_doubles(records)
     tokens, times = _found(unique.values())
     known = set(tokens)
     rank = {time: index for index, time in enumerate(times)}
     cells: dict[FieldKey, list[Plane]] = defaultdict(list)
-    for r in unique.values():
+    for key, r in unique.items():
         if r.channel in known and r.time in rank:
             cells[r.row, r.column, r.field].append(
-                Plane(r.channel, r.path, r.z, rank[r.time], projection=r.projection, error=r.error)
+                Plane(r.channel, r.path, r.z, rank[r.time], 0, r.projection, r.error, doubles.get(key, ()))
             )
     order = {token: index for index, token in enumerate(tokens)}
     for planes in cells.values():
         planes.sort(key=lambda p: (p.timepoint, order[p.channel], not p.projection, p.z))
-    return Assembly(_wells(cells, positions_um or {}), tokens, times, warnings)
+    absent = _absent(unique.values(), known, rank)
+    return Assembly(_wells(cells, positions_um or {}), tokens, times, warnings, absent)
 
 
 def assemble_regularly(records: Iterable[Record], expected: Mapping[Position, Collection[int]]) -> Assembly:
@@ -81,7 +98,7 @@ def assemble_regularly(records: Iterable[Record], expected: Mapping[Position, Co
     Raises:
         NotAPlateError: none of the planes is there.
     """
-    unique, warnings = _without_doubles(records)
+    unique, doubles, warnings = _without_doubles(records)
     tokens, times = _found(unique.values())
     rank = {time: index for index, time in enumerate(times)}
     order = {token: index for index, token in enumerate(tokens)}
@@ -95,9 +112,10 @@ def assemble_regularly(records: Iterable[Record], expected: Mapping[Position, Co
     for row, column, number in keys:
         planes = []
         for time, channel, projection, z in kinds:
-            there = unique.get((row, column, number, channel, time, z, projection))
+            key = (row, column, number, channel, time, z, projection)
+            there = unique.get(key)
             path, error = (there.path, there.error) if there else ("", "")
-            planes.append(Plane(channel, path, z, rank[time], projection=projection, error=error))
+            planes.append(Plane(channel, path, z, rank[time], 0, projection, error, doubles.get(key, ())))
         cells[row, column, number] = planes
     return Assembly(_wells(cells, {}), tokens, times, warnings)
 
@@ -163,9 +181,41 @@ def absent_times(promised: Iterable[int], times: Sequence[int], source: str) -> 
     return (f"Time point {ranges(absent)}: promised by {source}, but no image of it is there.{renumbered}",)
 
 
-def _without_doubles(records: Iterable[Record]) -> tuple[dict[tuple[object, ...], Record], tuple[str, ...]]:
-    unique: dict[tuple[object, ...], Record] = {}
+def extra_image(record: Record, *, used: bool = False) -> ExtraImage:
+    """`record`, which is there and which the metadata do not promise."""
+    return ExtraImage(
+        record.path,
+        well_name(record.row, record.column),
+        record.field,
+        record.channel,
+        record.time,
+        record.z,
+        record.projection,
+        used,
+    )
+
+
+def _absent(records: Iterable[Record], tokens: Collection[str], times: Collection[int]) -> tuple[Absence, ...]:
+    channels: Counter[str] = Counter()
+    moments: Counter[int] = Counter()
+    for r in records:
+        if r.channel not in tokens:
+            channels[r.channel] += 1
+        elif r.time not in times:
+            moments[r.time] += 1
+    return (
+        *(Absence(planes, channel=token) for token, planes in sorted(channels.items(), key=lambda c: natural(c[0]))),
+        *(Absence(planes, timepoint=time) for time, planes in sorted(moments.items())),
+    )
+
+
+def _without_doubles(
+    records: Iterable[Record],
+) -> tuple[dict[PlaneKey, Record], dict[PlaneKey, tuple[str, ...]], tuple[str, ...]]:
+    """One record for each plane, the other files of each that is there more than once, and what is said of them."""
+    unique: dict[PlaneKey, Record] = {}
     doubles: list[tuple[Record, Record]] = []
+    others: dict[PlaneKey, tuple[str, ...]] = {}
     for r in records:
         if not (1 <= r.row <= 32 and 1 <= r.column <= 48):
             raise NotAPlateError(
@@ -180,13 +230,18 @@ def _without_doubles(records: Iterable[Record]) -> tuple[dict[tuple[object, ...]
             unique[key] = r
         else:
             doubles.append((former, r))
+            others[key] = (*others.get(key, ()), r.path)
     if not doubles:
-        return unique, ()
+        return unique, others, ()
     kept, other = doubles[0]
     where = f"{well_name(kept.row, kept.column)} field {kept.field}"
-    return unique, (
-        f"{len(doubles)} planes are there more than once; the first by name is used, "
-        f"for example in {where}: {kept.path}, not {other.path}.",
+    return (
+        unique,
+        others,
+        (
+            f"{len(doubles)} planes are there more than once; the first by name is used, "
+            f"for example in {where}: {kept.path}, not {other.path}.",
+        ),
     )
 
 

@@ -26,6 +26,8 @@ from hcs_nuclei.sources.assembly import (
     absent_times,
     assemble_exactly,
     assemble_regularly,
+    extra_image,
+    listed,
     natural,
     plate_format,
     position,
@@ -62,6 +64,7 @@ def read(listing: Listing, reason: str) -> Plate:
     detail = _detail(listing)
     data = _one(listing, "measurementdata.mlf")
     warnings: tuple[str, ...] = ()
+    extra: list[Record] = []
     if data:
         folder = data.rpartition("/")[0]
         measurement = read_measurement(listing.root / data, lambda name: listing.locate(folder, name))
@@ -72,7 +75,13 @@ def read(listing: Listing, reason: str) -> Plate:
             *absent_times((r.time for r in measurement.records), assembly.times, data),
             *measurement.warnings,
         )
+        known = {r.path for r in measurement.records}
+        extra = [r for path in listing.images if path not in known and (r := _named(path))]
+        if extra:
+            some = listed([r.path for r in extra], 2)
+            warnings += (f"{len(extra):,} images are not named by {data} and are not used: {some}.",)
     else:
+        reason += "; there is no MeasurementData.mlf"
         records = _records_by_name(listing)
         assembly = assemble_regularly(records, usual_fields(records))
     settings = _one(listing, detail.settings_file.lower()) if detail.settings_file else ""
@@ -89,8 +98,10 @@ def read(listing: Listing, reason: str) -> Plate:
         pixel_size_um=next((detail.pixel_sizes_um[t] for t in assembly.tokens if t in detail.pixel_sizes_um), None),
         wells_in_format=plate_format(assembly.wells, detail.rows, detail.columns),
         expected_from="metadata" if data else "regularity",
-        warnings=(*warnings, *assembly.warnings, *listing.problems),
+        warnings=(*warnings, *_not_there(detail, settings, data), *assembly.warnings, *listing.problems),
         metadata_files=tuple(n for n in (data, _one(listing, "measurementdetail.mrf"), settings) if n),
+        absent=assembly.absent,
+        extra=tuple(extra_image(record) for record in extra),
     )
 
 
@@ -105,6 +116,17 @@ def _detail(listing: Listing) -> Detail:
     return read_detail(listing.root / detail) if detail else Detail()
 
 
+def _not_there(detail: Detail, settings: str, data: str) -> tuple[str, ...]:
+    """What is not known for want of a file that belongs to every measurement."""
+    if not data:
+        return ()
+    if detail == Detail():
+        return ("MeasurementDetail.mrf is not there: pixel size, plate format and channel names are not known.",)
+    if detail.settings_file and not settings:
+        return (f"{detail.settings_file} is not there: no channel's name is known, only its number.",)
+    return ()
+
+
 def _matched(path: str) -> re.Match[str] | None:
     return _NAME.fullmatch(path.rpartition("/")[2])
 
@@ -112,18 +134,23 @@ def _matched(path: str) -> re.Match[str] | None:
 def _records_by_name(listing: Listing) -> list[Record]:
     records = []
     for path in listing.images:
-        match = _matched(path)
-        where = _well(match["well"]) if match else None
-        if match is None or where is None:
-            continue
-        there, error = listing.admit(path)
-        token = f"C{int(match['channel']):02d}"
-        records.append(
-            Record(*where, int(match["field"]), token, int(match["t"]), int(match["z"]), False, there, error)
-        )
+        record = _named(path)
+        if record is not None:
+            there, error = listing.admit(path)
+            records.append(record._replace(path=there, error=error))
     if not records:
         raise NotAPlateError(f"No image of {listing.root} has the name of a well that is on a plate.")
     return records
+
+
+def _named(path: str) -> Record | None:
+    """What the name at the end of `path` says; None where it is no image's or its well is on no plate."""
+    match = _matched(path)
+    where = _well(match["well"]) if match else None
+    if match is None or where is None:
+        return None
+    token = f"C{int(match['channel']):02d}"
+    return Record(*where, int(match["field"]), token, int(match["t"]), int(match["z"]), False, path)
 
 
 def _well(name: str) -> Position | None:

@@ -31,7 +31,8 @@ def read_promise(path: Path) -> Promise | None:
     """The promise of the file at `path`; None where it is unreadable or holds no wells and wavelengths."""
     try:
         # latin-1: the description may hold any byte (0x82, 0x81 were seen), and this never fails on one.
-        values = _values(path.read_text(encoding="latin-1"))
+        text = path.read_text(encoding="latin-1")
+        values = _values(text)
         rows, columns = int(values["YWells"][0]), int(values["XWells"][0])
         wells = tuple(
             (row, column)
@@ -46,6 +47,8 @@ def read_promise(path: Path) -> Promise | None:
         time_points = int(values.get("TimePoints", ["1"])[0])
         sites = _sites(values)
     except (OSError, KeyError, IndexError, ValueError, csv.Error):
+        return None
+    if '"EndFile"' not in text:  # cut short: what is missing would be taken for what was never promised
         return None
     # More than an instrument acquires: damaged digits, which would be counted through one by one.
     if not wells or not waves or time_points > 100_000 or z_steps > 10_000:

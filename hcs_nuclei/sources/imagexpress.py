@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.plate import Channel, Plate
+from hcs_nuclei.plate import Absence, Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Assembly,
     Position,
     Record,
     absent_times,
     assemble_regularly,
+    extra_image,
     listed,
     plate_format,
     position,
@@ -54,7 +55,8 @@ def recognise(listing: Listing) -> str | None:
     named = [path for path in listing.tiffs if (match := _matched(path)) and not match["thumb"]]
     if not named or 2 * len(named) < sum("_thumb" not in path for path in listing.tiffs):
         return None
-    return f"{len(named):,} images are named as MetaXpress names them, such as {named[0].rpartition('/')[2]}"
+    example = named[0].rpartition("/")[2]
+    return f"{len(named):,} images are named as MetaXpress names them, such as {example}; there is no .HTD"
 
 
 def read(listing: Listing, reason: str) -> Plate:
@@ -66,15 +68,21 @@ def read(listing: Listing, reason: str) -> Plate:
     records, name = _records(listing)
     htd = listing.named(".htd")
     promise = read_promise(listing.root / htd[0]) if htd and listing.admit(htd[0])[0] else None
-    expected = usual_fields(records) if promise is None else _promised_fields(promise, records)
+    expected: Mapping[Position, Collection[int]] = (
+        usual_fields(records) if promise is None else _promised_fields(promise, records)
+    )
     assembly = assemble_regularly(records, expected)
     tags = _tags(listing, assembly)
     channels = tuple(Channel(token, _channel_name(token, promise, tags[token])) for token in assembly.tokens)
     warnings = (*assembly.warnings, *listing.problems)
+    absent: tuple[Absence, ...] = ()
+    extra: list[Record] = []
     expected_from: Literal["metadata", "regularity"] = "regularity"
     if promise is not None:
         expected_from = "metadata"
         warnings = (*_broken_promises(promise, htd[0], assembly, channels), *warnings)
+        absent = tuple(_absences(promise, assembly, channels))
+        extra = _beyond(promise, records, expected)
     elif htd:
         warnings = (
             f"{htd[0]} says nothing that can be read; what is expected comes from the images' names.",
@@ -96,6 +104,8 @@ def read(listing: Listing, reason: str) -> Plate:
         expected_from=expected_from,
         warnings=warnings,
         metadata_files=htd[:1] if promise else (),
+        absent=absent,
+        extra=tuple(extra_image(record, used=True) for record in extra),
     )
 
 
@@ -169,6 +179,37 @@ def _channel_name(token: str, promise: Promise | None, tags: PlaneTags) -> str:
     index = int(token[1:] or 1) - 1 if token else 0
     promised = promise.waves[index] if promise and index < len(promise.waves) else ""
     return promised or tags.channel or token or "channel 1"
+
+
+def _beyond(promise: Promise, records: Iterable[Record], expected: Mapping[Position, Collection[int]]) -> list[Record]:
+    """Images of a well, field, channel or time point that the file does not promise."""
+    waves = {"", *(f"w{number}" for number in range(1, len(promise.waves) + 1))}
+    return [
+        r
+        for r in records
+        if r.path
+        and (
+            r.field not in expected.get((r.row, r.column), ()) or r.channel not in waves or r.time > promise.time_points
+        )
+    ]
+
+
+def _absences(promise: Promise, assembly: Assembly, channels: Sequence[Channel]) -> Iterator[Absence]:
+    """What :func:`_broken_promises` says in words."""
+    fields = sum(len(well.fields) for well in assembly.wells)
+    kinds = {(p.channel, p.projection, p.z) for well in assembly.wells[:1] for site in well.fields for p in site.planes}
+    slices = max(Counter(channel for channel, _, _ in kinds).values(), default=1)
+    for number, name in enumerate(promise.waves, start=1):
+        if f"w{number}" not in assembly.tokens and not (number == 1 and "" in assembly.tokens):
+            yield Absence(fields * slices * len(assembly.times), channel=f"w{number}", name=name)
+    for time in sorted(set(range(1, promise.time_points + 1)) - set(assembly.times)):
+        yield Absence(fields * len(kinds), timepoint=time)
+    if promise.z_steps > 1:
+        for channel in channels:
+            steps = {z for token, projection, z in kinds if token == channel.token and not projection}
+            for z in sorted(set(range(1, promise.z_steps + 1)) - steps):
+                planes = fields * len(assembly.times)
+                yield Absence(planes, channel=channel.token, name=channel.name, z=z, certain=False)
 
 
 def _broken_promises(promise: Promise, source: str, assembly: Assembly, channels: Sequence[Channel]) -> tuple[str, ...]:

@@ -17,7 +17,9 @@ The index says what is expected. Without one, names and the plate's regularity d
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
@@ -25,6 +27,7 @@ from hcs_nuclei.sources.assembly import (
     absent_times,
     assemble_exactly,
     assemble_regularly,
+    extra_image,
     listed,
     natural,
     plate_format,
@@ -56,7 +59,8 @@ def recognise(listing: Listing) -> str | None:
     named = [path for path in listing.tiffs if matched(path)]
     if not named or 2 * len(named) < len(listing.tiffs):
         return None
-    return f"{len(named):,} images are named as Harmony or Columbus name them, such as {named[0].rpartition('/')[2]}"
+    example = named[0].rpartition("/")[2]
+    return f"{len(named):,} images are named as Harmony or Columbus name them, such as {example}; no Index.idx.xml"
 
 
 def matched(path: str) -> re.Match[str] | None:
@@ -77,6 +81,7 @@ def read(listing: Listing, reason: str) -> Plate:
     index = read_index(listing.root / indices[0])
     records, positions = _records(listing, index, indices[0].rpartition("/")[0])
     assembly = assemble_exactly(records, positions)
+    extra = _not_in_index(listing, records)
     names = {f"ch{number}": index.channels.get(number, f"ch{number}") for number in {i.channel for i in index.images}}
     return Plate(
         root=listing.root,
@@ -96,11 +101,17 @@ def read(listing: Listing, reason: str) -> Plate:
                 for token in sorted(set(names) - set(assembly.tokens), key=natural)
             ),
             *absent_times((image.time for image in index.images), assembly.times, indices[0]),
-            *_not_in_index(listing, records, indices[0]),
+            *(
+                [f"{len(extra):,} images are not named by {indices[0]} and are not used: {listed(extra, 2)}."]
+                if extra
+                else []
+            ),
             *assembly.warnings,
             *listing.problems,
         ),
         metadata_files=(indices[0], *_layouts(listing)),
+        absent=tuple(replace(absence, name=names.get(absence.channel, "")) for absence in assembly.absent),
+        extra=tuple(extra_image(record) for path in extra if (record := _named(path))),
     )
 
 
@@ -137,25 +148,33 @@ def _records(
     return records, positions
 
 
-def _not_in_index(listing: Listing, records: list[Record], source: str) -> tuple[str, ...]:
+def _not_in_index(listing: Listing, records: list[Record]) -> list[str]:
     known = {r.path for r in records}
-    extra = [path for path in listing.tiffs if path not in known and matched(path)]
-    if not extra:
-        return ()
-    return (f"{len(extra):,} images are not named by {source} and are not used: {listed(extra, 2)}.",)
+    return [path for path in listing.tiffs if path not in known and matched(path)]
+
+
+def _named(path: str) -> Record | None:
+    """What the name at the end of `path` says; None where it is no image's or its well is on no plate."""
+    match = matched(path)
+    if match is None:
+        return None
+    groups = match.groupdict()
+    row, column, field, plane, channel = (int(groups[g]) for g in ("row", "column", "field", "plane", "channel"))
+    if not (1 <= row <= 32 and 1 <= column <= 48):
+        return None
+    return Record(row, column, field, f"ch{channel}", int(groups["t1"] or groups["t2"]), plane, False, path)
 
 
 def _read_by_names(listing: Listing, reason: str) -> Plate:
     records = []
     for path in listing.tiffs:
-        match = matched(path)
-        if match is None:
+        record = _named(path)
+        if record is None:
             continue
-        groups = match.groupdict()
-        row, column, field, plane, channel = (int(groups[g]) for g in ("row", "column", "field", "plane", "channel"))
-        time = int(groups["t1"] or groups["t2"])
         there, error = listing.admit(path)
-        records.append(Record(row, column, field, f"ch{channel}", time, plane, False, there, error))
+        records.append(record._replace(path=there, error=error))
+    if not records:
+        raise NotAPlateError(f"No image of {listing.root} has the name of a well that is on a plate.")
     assembly = assemble_regularly(records, usual_fields(records))
     measured = _MEASUREMENT.fullmatch(listing.root.name)
     return Plate(
