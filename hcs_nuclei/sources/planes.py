@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Pixels × samples. The largest sensors sold have 150 million pixels; tags that ask for more are damaged or hostile.
 MAX_SAMPLES = 20_000 * 20_000
 _PNG_HEADER = 33
+#: Of TIFF and BigTIFF in both byte orders, and of PNG.
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG")
 _EXPORT = "Export single-channel greyscale TIFFs with 8 or 16 bits."
 
 
@@ -44,7 +46,9 @@ def read_image(root: Path, planes: Sequence[Plane]) -> Image:
         other = _read(path, plane)
         if (other.shape, other.dtype) != (image.shape, image.dtype):
             raise PlaneError(
-                f"{plane.path} is {_size(other)}, but {planes[0].path} of the same field and channel is {_size(image)}."
+                f"{plane.path} is {_size(other)}, but {planes[0].path} of the same field and channel is "
+                f"{_size(image)}.",
+                fault="wrong-size",
             )
         image = np.maximum(image, other)
     return image
@@ -67,7 +71,7 @@ def first_shape(root: Path, planes: Sequence[Plane]) -> tuple[tuple[int, int], n
     except PlaneError:
         raise
     except Exception as error:
-        raise _unreadable(there[0], error) from None
+        raise _unreadable(path, there[0], error) from None
 
 
 def _expected(planes: Sequence[Plane]) -> Sequence[Plane]:
@@ -80,16 +84,17 @@ def _existing(root: Path, plane: Plane) -> Path:
     where = f"channel {plane.channel or '(the only one)'}, time point {plane.timepoint}"
     where += ", projection" if plane.projection else f", z {plane.z}" if plane.z else ""
     if not plane.path:
-        raise PlaneError(f"The plane is missing ({where}){': ' + plane.error if plane.error else ''}.")
+        raise PlaneError(f"The plane is missing ({where}){': ' + plane.error if plane.error else ''}.", fault="missing")
     path = root / plane.path
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise PlaneError(f"{plane.path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        why = getattr(error, "strerror", None) or error
+        raise PlaneError(f"{plane.path} cannot be read: {why}.", fault="missing") from None
     if not stat.S_ISREG(status.st_mode):
         raise PlaneError(f"{plane.path} is not a file.")
     if status.st_size == 0:
-        raise PlaneError(f"{plane.path} is empty (0 bytes). Copy it again from the instrument.")
+        raise PlaneError(f"{plane.path} is empty (0 bytes). Copy it again from the instrument.", fault="zero-byte")
     return path
 
 
@@ -100,7 +105,7 @@ def _read(path: Path, plane: Plane) -> Image:
     except PlaneError:
         raise
     except Exception as error:  # decoders raise whatever the damage led them to
-        raise _unreadable(plane, error) from None
+        raise _unreadable(path, plane, error) from None
 
 
 def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
@@ -122,7 +127,8 @@ def _checked_page(tiff: Any, path: Path, plane: Plane) -> Any:
     import tifffile
 
     if not 0 <= plane.page < len(tiff.pages):
-        raise PlaneError(f"{plane.path} has {len(tiff.pages)} pages; page {plane.page} is expected.")
+        pages = f"{plane.path} has {len(tiff.pages)} pages; page {plane.page} is expected."
+        raise PlaneError(pages, fault="truncated")
     page = tiff.pages[plane.page]
     _check_size(plane, page.imagewidth, page.imagelength, page.samplesperpixel * page.imagedepth)
     _check_size(plane, page.tilewidth or 1, page.tilelength or 1, page.samplesperpixel)
@@ -141,13 +147,15 @@ def _check_parts(plane: Plane, page: Any, size: int) -> None:
     if len(there) < parts:
         raise PlaneError(
             f"{plane.path} is damaged: {len(there)} of the {parts} parts of its pixels are there. "
-            "Copy it again from the instrument."
+            "Copy it again from the instrument.",
+            fault="truncated",
         )
     end = max(offset + count for offset, count in there)
     if end > size:
         raise PlaneError(
             f"{plane.path} is truncated: its pixels end at byte {end:,}, the file at {size:,}. "
-            "Copy it again from the instrument."
+            "Copy it again from the instrument.",
+            fault="truncated",
         )
 
 
@@ -156,10 +164,7 @@ def _read_png(path: Path, plane: Plane) -> npt.NDArray[Any]:
     import numpy as np
 
     _png_shape(path, plane)
-    data = path.read_bytes()
-    if b"IEND" not in data[-16:]:
-        raise PlaneError(f"{plane.path} is truncated: its last part is not there. Copy it again from the instrument.")
-    image: npt.NDArray[Any] = np.asarray(imagecodecs.png_decode(data))
+    image: npt.NDArray[Any] = np.asarray(imagecodecs.png_decode(path.read_bytes()))
     if image.ndim == 3 and image.shape[2] in {2, 4}:
         image = image[..., :-1]
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
@@ -170,10 +175,16 @@ def _png_shape(path: Path, plane: Plane) -> tuple[tuple[int, int], np.dtype[Any]
 
     with path.open("rb") as file:
         header = file.read(_PNG_HEADER)
+        file.seek(max(0, os.path.getsize(path) - 16))
+        end = file.read()
+    if len(header) < _PNG_HEADER and b"\x89PNG\r\n\x1a\n".startswith(header[:8]):
+        raise _truncated(plane)
     if len(header) < _PNG_HEADER or header[:8] != b"\x89PNG\r\n\x1a\n" or header[12:16] != b"IHDR":
         raise PlaneError(f"{plane.path} is not a PNG image. Copy it again from the instrument.")
     width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
     _check_size(plane, width, height, 4 if header[25] in {2, 6} else 1)
+    if b"IEND" not in end:
+        raise _truncated(plane)
     return (height, width), np.dtype(np.uint16 if header[24] == 16 else np.uint8)
 
 
@@ -196,7 +207,8 @@ def _check_size(plane: Plane, width: int, height: int, samples: int) -> None:
     if width < 1 or height < 1 or width * height * max(1, samples) > MAX_SAMPLES:
         raise PlaneError(
             f"{plane.path} says that it is {width:,} × {height:,} pixels with {samples} samples; "
-            f"at most {MAX_SAMPLES:,} samples are read. It is probably damaged: copy it again from the instrument."
+            f"at most {MAX_SAMPLES:,} samples are read. It is probably damaged: copy it again from the instrument.",
+            fault="wrong-size",
         )
 
 
@@ -211,6 +223,25 @@ def _kind(dtype: np.dtype[Any] | None) -> str:
     )
 
 
-def _unreadable(plane: Plane, error: Exception) -> PlaneError:
+def _truncated(plane: Plane) -> PlaneError:
+    return PlaneError(
+        f"{plane.path} is truncated: its last part is not there. Copy it again from the instrument.", fault="truncated"
+    )
+
+
+def _unreadable(path: Path, plane: Plane, error: Exception) -> PlaneError:
     what = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
-    return PlaneError(f"{plane.path} cannot be read as an image: {what}. Copy it again from the instrument.")
+    # A file that begins as an image does was one: the rest of it is what is wrong.
+    return PlaneError(
+        f"{plane.path} cannot be read as an image: {what}. Copy it again from the instrument.",
+        fault="truncated" if _begins_as_image(path) else "wrong-type",
+    )
+
+
+def _begins_as_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(4)
+    except OSError:
+        return False
+    return any(beginning and kind.startswith(beginning) for kind in _BEGINNINGS)
