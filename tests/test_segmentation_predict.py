@@ -13,7 +13,8 @@ from segmentation_samples import best_overlaps, crowded_scene, disks, find_nucle
 from hcs_nuclei.segmentation.diameter import estimate_diameter, median_diameter
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.normalise import normalise
-from hcs_nuclei.segmentation.predict import NATIVE_SCALES, OVERLAP_PX, TILE_PX, Segmenter
+from hcs_nuclei.segmentation.predict import OVERLAP_PX, TILE_PX, Segmenter
+from hcs_nuclei.segmentation.scale import LARGE, SMALL
 from hcs_nuclei.segmentation.targets import DISTANCE, NUCLEUS, TARGETS
 from hcs_nuclei.segmentation.tiling import plan_tiles
 
@@ -123,11 +124,12 @@ def test_nuclei_of_any_size_come_back_at_their_place_and_size(segmenter: Segment
 
 
 def test_fields_are_scaled_only_where_nuclei_are_far_from_those_of_training(segmenter: Segmenter) -> None:
-    largest, smallest = (20 / scale for scale in NATIVE_SCALES)
+    smallest, largest = 20 * SMALL, 20 * LARGE
 
     assert [segmenter.scale_for(d) for d in (None, 20, largest * 0.999, smallest * 1.001)] == [1, 1, 1, 1]
     assert segmenter.scale_for(largest * 1.001) < 1 < segmenter.scale_for(smallest * 0.999)
-    assert segmenter.scale_for(80) == 0.25
+    assert segmenter.scale_for(80) == pytest.approx(32 / 80)
+    assert segmenter.scale_for(14) == pytest.approx(28 / 14)
     assert segmenter.scale_for(8) == segmenter.scale_for(3) == 2.5
 
 

@@ -11,11 +11,11 @@ from skimage.measure import label
 
 from hcs_nuclei.segmentation.diameter import median_diameter
 from hcs_nuclei.segmentation.normalise import normalise
+from hcs_nuclei.segmentation.scale import viewing_scale
 from hcs_nuclei.segmentation.targets import BORDER, NUCLEUS, TARGETS, make_targets
 from hcs_nuclei.training import dataset
 from hcs_nuclei.training.annotations import AnnotatedImage
 from hcs_nuclei.training.dataset import (
-    SHRUNK_PX,
     Pair,
     Source,
     fixed_crops,
@@ -52,7 +52,7 @@ def _crops(count: int, size: int = 64, pair: Pair | None = None) -> list[Pair]:
 
 def _source(labels: npt.NDArray[np.int32], image: npt.NDArray[np.float32] | None = None) -> Source:
     image = labels.astype(np.float32) if image is None else image
-    return Source(image, labels, median_diameter(labels.astype(np.uint32))[0])
+    return Source(image, labels, viewing_scale(median_diameter(labels.astype(np.uint32))[0]) if labels.any() else 1.0)
 
 
 def test_crops_have_their_shape_dtype_and_range() -> None:
@@ -77,7 +77,7 @@ def test_labels_go_where_the_pixels_go() -> None:
 
 def test_the_scale_goes_from_half_to_nearly_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
-    labels = disks((400, 400), [(y, x, 8) for y in range(20, 400, 40) for x in range(20, 400, 40)])
+    labels = disks((400, 400), [(y, x, 9) for y in range(20, 400, 40) for x in range(20, 400, 40)])
     whole = (labels == 1).sum()
     crops = _crops(80, 128, (labels.astype(np.float32), labels))
     scales = np.sqrt([np.max(np.bincount(crop.ravel())[1:]) / whole for _, crop in crops])
@@ -172,13 +172,13 @@ def test_a_batch_holds_images_and_the_targets_of_their_labels(monkeypatch: pytes
 
 
 def test_larger_images_are_drawn_more_often() -> None:
-    sources = [Source(np.zeros((n, n), np.float32), np.zeros((n, n), np.int32), 20) for n in (32, 96)]
+    sources = [Source(np.zeros((n, n), np.float32), np.zeros((n, n), np.int32), 1.0) for n in (32, 96)]
 
     assert sampling_weights(sources, ["", ""]) == pytest.approx([0.25, 0.75])
 
 
 def test_sections_and_brightfield_are_drawn_by_their_share_however_large() -> None:
-    sources = [Source(np.zeros((n, n), np.float32), np.zeros((n, n), np.int32), 20) for n in (32, 32, 320, 640)]
+    sources = [Source(np.zeros((n, n), np.float32), np.zeros((n, n), np.int32), 1.0) for n in (32, 32, 320, 640)]
 
     weights = sampling_weights(sources, ["fluorescence", "", "histology", "brightfield"])
 
@@ -201,7 +201,7 @@ def test_a_crop_that_is_only_mirrored_and_turned_keeps_every_pixel(monkeypatch: 
     image = rng.random((80, 90)).astype(np.float32)
     known = set(image.ravel().tolist())
     for _ in range(4):
-        crop, _ = random_crop([Source(image, labels, 20)], WEIGHTS, 32, rng, strength=0.0)
+        crop, _ = random_crop([Source(image, labels, 1.0)], WEIGHTS, 32, rng, strength=0.0)
         # Gain and offset alone are left: two values of the crop say what they are.
         matches = [p for p in np.ndindex(49, 59) if _same_up_to_gain(image[p[0] : p[0] + 32, p[1] : p[1] + 32], crop)]
         assert len(matches) == 1
@@ -214,30 +214,38 @@ def _same_up_to_gain(window: npt.NDArray[np.float32], crop: npt.NDArray[np.float
     return bool(np.corrcoef(a, b)[0, 1] > 1 - 1e-9)
 
 
-def test_large_nuclei_are_shrunk_and_small_ones_left() -> None:
+def test_very_large_nuclei_are_shrunk_and_other_images_left() -> None:
     large = disks((400, 500), [(120, 120, 75), (280, 380, 75)])
     small = disks((100, 100), [(30, 30, 5)])
 
     shrunk = make_source(AnnotatedImage("l", (large > 0) * np.uint8(200), large, "", ""))
     same = make_source(AnnotatedImage("s", (small > 0) * np.uint8(200), small, "", ""))
 
-    assert shrunk.diameter_px == SHRUNK_PX
-    assert shrunk.image.shape == shrunk.labels.shape == pytest.approx((96, 120), abs=1)
-    assert np.sqrt(np.bincount(shrunk.labels.ravel())[1:] * 4 / np.pi) == pytest.approx([36, 36], rel=0.03)
+    assert shrunk.scale == 1
+    assert shrunk.image.shape == shrunk.labels.shape == pytest.approx((85, 107), abs=1)
+    assert np.sqrt(np.bincount(shrunk.labels.ravel())[1:] * 4 / np.pi) == pytest.approx([32, 32], rel=0.03)
     assert shrunk.image[shrunk.labels > 0].mean() > 0.9 > 0.1 > shrunk.image[shrunk.labels == 0].mean()
-    assert same.diameter_px == pytest.approx(10, rel=0.05)
+    assert same.scale == 2.5
     np.testing.assert_array_equal(same.labels, small)
 
 
-def test_small_nuclei_are_enlarged_in_half_of_the_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("radius", "scale"), [(6, 28 / 12), (10, 1.0), (25, 32 / 50)])
+def test_half_of_the_crops_are_made_as_the_image_will_be_looked_at(
+    radius: int, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
-    monkeypatch.setattr(dataset, "PASTE_SHARE", 0.0)
-    labels = disks((300, 300), [(y, x, 5) for y in range(15, 300, 30) for x in range(15, 300, 30)])
-    crops = _crops(100, 96, (labels.astype(np.float32), labels))
-    scales = np.sqrt([np.max(np.bincount(crop.ravel())[1:]) / (labels == 1).sum() for _, crop in crops])
+    step = 4 * radius
+    places = range(step // 2, 10 * step, step)
+    labels = disks((10 * step, 10 * step), [(y, x, radius) for y in places for x in places])
+    source, rng = _source(labels), np.random.default_rng(3)
+    sizes = []
+    for _ in range(40):
+        _, crop = random_crop([source], WEIGHTS, 192, rng, strength=0.0)
+        sizes.append(np.sqrt(np.max(np.bincount(crop.ravel())[1:]) / (np.pi * radius**2)))
+    viewed = np.isclose(sizes, scale, rtol=0.1)
 
-    assert 2.3 < scales.max() < 3.2
-    assert 0.5 < scales.min() < 0.75
+    assert np.all(viewed | np.isclose(sizes, 1, rtol=0.1))
+    assert 10 < viewed.sum() <= (40 if scale == 1 else 30)
 
 
 def test_pasted_nuclei_lie_across_and_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

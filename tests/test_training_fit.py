@@ -34,7 +34,6 @@ from hcs_nuclei.training.fit import (
     read_history,
     start_from,
 )
-from hcs_nuclei.training.train import training_diameter
 
 # Keras asks TensorFlow's variables for arrays in NumPy 1's way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -310,12 +309,6 @@ def test_the_hash_of_the_data_is_that_of_names_pixels_and_labels(images: list[An
 
     assert len(set(hashes)) == 4
     assert data_hash(list(images)) == hashes[0]
-
-
-def test_the_training_diameter_is_the_median_over_all_nuclei(images: list[AnnotatedImage]) -> None:
-    areas = [np.count_nonzero(p.labels == n) for p in images for n in np.unique(p.labels)[1:]]
-
-    assert training_diameter(images) == pytest.approx(float(np.median(2 * np.sqrt(np.array(areas) / np.pi))), abs=0.05)
 
 
 def test_the_loss_is_least_for_the_truth_and_feels_every_target(images: list[AnnotatedImage]) -> None:

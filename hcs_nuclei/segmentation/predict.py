@@ -12,19 +12,13 @@ from hcs_nuclei.segmentation.backend import gpu_visible
 from hcs_nuclei.segmentation.confidence import FEATURES, ConfidenceSettings, describe
 from hcs_nuclei.segmentation.instances import InstanceSettings, keep, separate
 from hcs_nuclei.segmentation.normalise import normalise
+from hcs_nuclei.segmentation.scale import viewing_scale
 from hcs_nuclei.segmentation.targets import TARGETS
 from hcs_nuclei.segmentation.tiling import cut, plan_tiles
 
 #: 576 px with 48 px overlap cover the common cameras (1080, 2048, 2160 px) with 13 to 27 % of pixels seen twice.
 TILE_PX = 576
 OVERLAP_PX = 48
-#: Fields are rescaled where the factor to the training diameter lies outside of this: the network has seen the rest,
-#: and rescaling costs outlines (shrinking) or time (enlarging). Chosen on validation images.
-NATIVE_SCALES = (1 / 1.6, 1.4)
-
-
-#: Nuclei of 8 px are brought to the training diameter; enlarging more shows nothing more and costs its square.
-LARGEST_SCALE = 2.5
 #: Objects smaller than this share of a typical nucleus are fragments of large ones, whatever the smallest area asked.
 SMALLEST_SHARE = 0.02
 
@@ -76,11 +70,8 @@ class Segmenter:
         self._run = _compile(network, self._batch)
 
     def scale_for(self, diameter_px: float | None) -> float:
-        """Factor from the field's pixels to the network's; exactly 1 near 1 or without a diameter, at most 2.5."""
-        if diameter_px is None:
-            return 1.0
-        scale = min(self.training_diameter_px / diameter_px, LARGEST_SCALE)
-        return 1.0 if NATIVE_SCALES[0] <= scale <= NATIVE_SCALES[1] else scale
+        """Pixels of the network for one of the field; 1 without a diameter."""
+        return 1.0 if diameter_px is None else viewing_scale(diameter_px, self.training_diameter_px)
 
     def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Network output (y, x, 5) float32 in [0, 1] of a normalised (y, x) image, stitched from tiles."""

@@ -15,6 +15,7 @@ from skimage.transform import resize
 from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.diameter import median_diameter
 from hcs_nuclei.segmentation.normalise import normalise
+from hcs_nuclei.segmentation.scale import viewing_scale
 from hcs_nuclei.segmentation.targets import TARGETS, make_targets
 from hcs_nuclei.training.annotations import AnnotatedImage
 
@@ -30,31 +31,37 @@ PASTE_SHARE = 0.3
 CALM_STRENGTH = 0.4
 #: Share of the crops by modality, where a data set says what its images are.
 MODALITY_SHARES = {"histology": 0.13, "brightfield": 0.05}
-#: Images whose nuclei are larger than the first are shrunk to the second before anything else: it is how they will be
-#: looked at, and a crop would show none of them whole. Those with smaller nuclei than the third are enlarged by the
-#: fourth in half of their crops. Median diameters, px.
-LARGE_PX, SHRUNK_PX, SMALL_PX, SMALL_SCALE = 60.0, 36.0, 14.0, 1.7
+#: Share of the crops of an image that are made at the scale at which the image will be looked at, where that is another
+#: than its own.
+VIEWED_SHARE = 0.5
+#: Images with a larger median diameter, px, are brought to that scale before anything else: a crop would show none of
+#: their nuclei whole.
+LARGEST_PX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One annotated image, ready to be cut: (y, x) normalised float32, (y, x) int32, median diameter of its nuclei."""
+    """One annotated image, ready to be cut.
+
+    `image` (y, x) normalised float32, `labels` (y, x) int32; `scale` is that at which a network will look at it.
+    """
 
     image: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int32]
-    diameter_px: float
+    scale: float
 
 
 def make_source(annotated: AnnotatedImage) -> Source:
     """Normalise an annotated image, and shrink it where its nuclei are large."""
     image, labels = normalise(annotated.image), annotated.labels
     diameter = median_diameter(labels.astype(np.uint32))[0]
-    if diameter > LARGE_PX:
-        shape = tuple(round(n * SHRUNK_PX / diameter) for n in image.shape)
+    scale = viewing_scale(diameter) if diameter else 1.0
+    if diameter > LARGEST_PX:
+        shape = tuple(round(n * scale) for n in image.shape)
         image = resize(image, shape, order=1, anti_aliasing=True, preserve_range=True).astype(np.float32)
         labels = resize(labels, shape, order=0, anti_aliasing=False, preserve_range=True).astype(np.int32)
-        diameter = SHRUNK_PX
-    return Source(image, labels, diameter)
+        scale = 1.0
+    return Source(image, labels, scale)
 
 
 def random_crop(
@@ -73,7 +80,7 @@ def random_crop(
     if rng.random() < EMPTY_SHARE:
         return _empty(size, rng), np.zeros((size, size), np.int32)
     source = sources[int(rng.choice(len(sources), p=weights))]
-    scale = SMALL_SCALE if 0 < source.diameter_px < SMALL_PX and rng.random() < 0.5 else 1.0
+    scale = source.scale if source.scale != 1 and rng.random() < VIEWED_SHARE else 1.0
     if rng.random() < 0.7 * strength:
         scale *= float(np.exp(rng.uniform(np.log(0.55), np.log(1.75))))
     turned = rng.random() < 0.3 * strength

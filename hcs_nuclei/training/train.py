@@ -22,6 +22,7 @@ from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
+from hcs_nuclei.segmentation.scale import TRAINING_DIAMETER_PX
 from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
 from hcs_nuclei.training.dataset import spoil
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
@@ -89,7 +90,7 @@ def finish_model(
         description=f"{settings.architecture} trained on {len(training)} annotated images",
         architecture=settings.architecture,
         weights=weights,
-        training_diameter_px=chosen.training_diameter_px if chosen else training_diameter(training),
+        training_diameter_px=TRAINING_DIAMETER_PX,
         instances=chosen.instances if chosen else InstanceSettings(),
         confidence=chosen.confidence if chosen else ConfidenceSettings(),
         flops_per_pixel=flops_per_pixel(network),
@@ -143,12 +144,6 @@ def finish_model(
 def _spoilt(segmenter: Segmenter, pair: AnnotatedImage, seed: int) -> Prediction:
     image = spoil(normalise(pair.image).astype(np.float64), np.random.default_rng(seed))
     return segmenter.prediction_for(image, estimate_diameter(segmenter, [pair.image]))
-
-
-def training_diameter(annotated: Sequence[AnnotatedImage]) -> float:
-    """Median equivalent diameter (px) of all nuclei of `annotated`, rounded to 0.1."""
-    areas = np.concatenate([np.bincount(pair.labels.ravel())[1:] for pair in annotated])
-    return round(float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi))), 1)
 
 
 def _split(datasets: Sequence[Path], split: str, modality: str | None, skip_faulty: bool) -> list[AnnotatedImage]:
