@@ -40,6 +40,7 @@ class Record(NamedTuple):
     """One plane as a vendor names it: 1-based row and column, the vendor's own field, time point and z.
 
     `path` is empty where the plane is not there or may not be read; `error` says why, where there is a word for it.
+    `page` is the page of a file that holds several planes.
     """
 
     row: int
@@ -51,6 +52,7 @@ class Record(NamedTuple):
     projection: bool
     path: str
     error: str = ""
+    page: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def assemble_exactly(
     for key, r in unique.items():
         if r.channel in known and r.time in rank:
             cells[r.row, r.column, r.field].append(
-                Plane(r.channel, r.path, r.z, rank[r.time], 0, r.projection, r.error, doubles.get(key, ()))
+                Plane(r.channel, r.path, r.z, rank[r.time], r.page, r.projection, r.error, doubles.get(key, ()))
             )
     order = {token: index for index, token in enumerate(tokens)}
     for planes in cells.values():
@@ -114,8 +116,8 @@ def assemble_regularly(records: Iterable[Record], expected: Mapping[Position, Co
         for time, channel, projection, z in kinds:
             key = (row, column, number, channel, time, z, projection)
             there = unique.get(key)
-            path, error = (there.path, there.error) if there else ("", "")
-            planes.append(Plane(channel, path, z, rank[time], 0, projection, error, doubles.get(key, ())))
+            path, error, page = (there.path, there.error, there.page) if there else ("", "", 0)
+            planes.append(Plane(channel, path, z, rank[time], page, projection, error, doubles.get(key, ())))
         cells[row, column, number] = planes
     return Assembly(_wells(cells, {}), tokens, times, warnings)
 
@@ -145,9 +147,10 @@ def position(name: str) -> Position | None:
 
 def plate_format(wells: Sequence[Well], rows: int = 0, columns: int = 0) -> int:
     """Number of wells of the format that the vendor says (`rows` × `columns`), else 96 or the next that holds all."""
-    if (rows, columns) in PLATE_FORMATS.values():
+    last_row, last_column = max(w.row for w in wells), max(w.column for w in wells)
+    if (rows, columns) in PLATE_FORMATS.values() and last_row <= rows and last_column <= columns:
         return rows * columns
-    return max(96, smallest_format(max(w.row for w in wells), max(w.column for w in wells)))
+    return max(96, smallest_format(last_row, last_column))
 
 
 def natural(text: str) -> list[tuple[bool, int, str]]:
