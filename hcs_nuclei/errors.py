@@ -10,6 +10,7 @@
     │   ├── OutputError               (OSError)      the output place cannot be used
     │   ├── RunConflictError          (ValueError)   the run directory holds other settings, model or input
     │   ├── ModelError                (ValueError)   a model is missing or does not match its card
+    │   ├── LayoutError               (ValueError)   a plate layout or a list of barcodes does not fit the plate
     │   ├── ClusterError              (RuntimeError) no worker fits, or the cluster cannot be reached
     │   └── DatasetError              (ValueError)   annotations cannot be used as they are
     ├── PlaneError                (OSError)      one plane is missing, unreadable or truncated
@@ -49,6 +50,10 @@ class RunConflictError(UserError, ValueError):
 
 class ModelError(UserError, ValueError):
     """A model cannot be found, or its files do not match its card."""
+
+
+class LayoutError(UserError, ValueError):
+    """A plate layout or a list of barcodes cannot be read, or does not fit the plate."""
 
 
 class ClusterError(UserError, RuntimeError):

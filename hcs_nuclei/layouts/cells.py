@@ -1,0 +1,140 @@
+"""A CSV, TSV or XLSX file in, its cells out as text; nothing is taken for a number or for missing here."""
+
+from __future__ import annotations
+
+import csv
+import io
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hcs_nuclei.errors import LayoutError
+
+_DELIMITERS = "\t;,|"
+#: A plate of 1536 wells with a hundred columns has a megabyte; what is larger is another file.
+_MAX_BYTES = 50_000_000
+_MAX_ROWS, _MAX_COLUMNS = 200_000, 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The cells of one sheet, row by row, empty ones as ""; `name` is a worksheet's, "" for a text file.
+
+    `delimiter` is the one that a text file was cut at, "" for a worksheet.
+    """
+
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+    delimiter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The ways in which a file can be cut into sheets (a text file: one for each delimiter that it holds)."""
+
+    cuts: tuple[tuple[Sheet, ...], ...]
+    warnings: tuple[str, ...] = ()
+
+
+def read_cells(path: Path) -> Cells:
+    """The cells of a text table or a workbook.
+
+    Raises:
+        LayoutError: the file cannot be read, is empty, too large, or of another kind.
+    """
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= _MAX_BYTES else b""
+    except OSError as error:
+        raise LayoutError(f"The layout {path} cannot be read: {error.strerror}.") from None
+    if size > _MAX_BYTES:
+        raise LayoutError(f"The layout {path} has {size:,} bytes; a layout has at most {_MAX_BYTES:,}.")
+    if content.startswith(b"PK"):
+        return Cells((tuple(_worksheets(path, content)),))
+    if content.startswith(b"\xd0\xcf\x11\xe0"):
+        raise LayoutError(f"{path} is an old Excel workbook (.xls); save it as .xlsx or .csv.")
+    text, said = _decoded(path, content)
+    if not text.strip():
+        raise LayoutError(f"The layout {path} is empty.")
+    return Cells(tuple(_cuts(path, text)), said)
+
+
+def _decoded(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
+    wide = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
+    try:
+        if wide or b"\x00" not in content:
+            return content.decode("utf-16" if wide else "utf-8-sig"), ()
+    except UnicodeDecodeError:
+        if not wide:
+            # What Excel saves as "CSV" in western Europe and America.
+            said = "it is not UTF-8 and was read as Windows-1252; check names with µ or accents in the tables"
+            return content.decode("cp1252", errors="replace"), (said,)
+    raise LayoutError(f"{path} is neither text nor an Excel workbook (.xlsx); expected CSV, TSV or XLSX.")
+
+
+def _cuts(path: Path, text: str) -> Iterator[tuple[Sheet, ...]]:
+    fault = None
+    found = False
+    for delimiter in _DELIMITERS:
+        if delimiter not in text and delimiter != ",":
+            continue
+        try:
+            lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            fault = error
+            continue
+        found = True
+        yield (Sheet("", tuple(tuple(cell.strip() for cell in line) for line in lines), delimiter),)
+    if not found:
+        raise LayoutError(f"The layout {path} cannot be cut into columns: {fault}. Check its quotation marks.")
+
+
+def _worksheets(path: Path, content: bytes) -> list[Sheet]:
+    import openpyxl
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > 4 * _MAX_BYTES:
+            raise LayoutError(f"The layout {path} unpacks to {unpacked:,} bytes; it is not read.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and validations that it does not know
+            book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+            return [_worksheet(sheet) for sheet in book.worksheets]
+    # What it raises for a file that is no workbook, or half of one; a ParseError is a SyntaxError.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+        SyntaxError,
+    ) as error:
+        if isinstance(error, LayoutError):
+            raise
+        raise LayoutError(f"{path} cannot be read as an Excel workbook ({error}); save it again, or as CSV.") from None
+
+
+def _worksheet(sheet: Any) -> Sheet:
+    sheet.reset_dimensions()  # some programs write wrong ones
+    rows = islice(sheet.iter_rows(max_col=_MAX_COLUMNS, values_only=True), _MAX_ROWS)
+    return Sheet(sheet.title, tuple(tuple(_text(cell) for cell in row) for row in rows))
+
+
+def _text(cell: Any) -> str:
+    """A cell's value as it would stand in a text file: 10.0 → ``10``, a date in ISO 8601."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 1e15:
+        return str(int(cell))
+    if isinstance(cell, date):
+        return cell.isoformat()
+    return str(cell).strip()
