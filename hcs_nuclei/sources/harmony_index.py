@@ -6,15 +6,15 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.sources.metadata_xml import children, elements, root_tag
+from hcs_nuclei.sources.metadata_xml import records, root_tag
 
 VERSIONS = ("V4", "V5", "V6", "V7")
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedImage:
+class IndexedImage(NamedTuple):
     """One image of the index; `position_um` is (x, y) in micrometres, y pointing down (the file has metres, y up)."""
 
     url: str
@@ -49,13 +49,12 @@ def read_index(path: Path) -> HarmonyIndex:
         NotAPlateError: it is of a version that is not known, damaged, or an image has no number where it needs one.
     """
     index = HarmonyIndex(_version(path))
-    for name, element in elements(path, {"Plate", "Entry", "Image"}):
-        values = children(element)
+    for name, attributes, values in records(path, {"Plate", "Entry", "Image"}, plain="Images"):
         try:
             if name == "Image" and "URL" in values:  # the list of wells has elements of the same name
                 _add_image(index, values)
-            elif name == "Entry" and element.get("ChannelID"):
-                _add_channel(index, int(element.get("ChannelID", "")), values)
+            elif name == "Entry" and attributes.get("ChannelID"):
+                _add_channel(index, int(attributes["ChannelID"]), values)
             elif name == "Plate" and not index.name:
                 index.name = values.get("PlateID") or values.get("Name", "")
                 index.measurement = values.get("MeasurementID", "")
