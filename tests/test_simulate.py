@@ -15,21 +15,22 @@ import tifffile
 from scipy import ndimage
 
 from hcs_nuclei.errors import OutputError, SettingsError
-from hcs_nuclei.plate import PLATE_FORMATS
+from hcs_nuclei.plate import PLATE_FORMATS, parse_well, well_name
 from hcs_nuclei.simulate import PLATE_LAYOUTS, Phenotype, SimulatedPlate, simulate_field, simulate_plate
 from hcs_nuclei.simulate.design import design_wells, plate_region
 from hcs_nuclei.simulate.optics import CAMERA_MAX, Shading, enlarge
-from hcs_nuclei.sources import open_plate
+from hcs_nuclei.sources import open_plate, read_image
 
 EVERY_FORMAT = sorted(PLATE_LAYOUTS)
 #: How each format numbers its first field.
-FIRST_FIELD = {"imagexpress": 1, "operetta": 1, "cellvoyager": 1, "cellomics": 0}
+FIRST_FIELD = {"imagexpress": 1, "operetta": 1, "cellvoyager": 1, "cellomics": 0, "incell": 1}
 #: Where the number of a field and of a channel stand in the image files' names, and how a well is named in them.
 IMAGE_NAMES = {
     "imagexpress": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)\.TIF",
     "operetta": r"r(?P<row>\d\d)c(?P<column>\d\d)f(?P<field>\d\d)p01-ch(?P<channel>\d)sk1fk1fl1\.tiff",
     "cellvoyager": r"SIM-0001_(?P<well>[A-Z]\d\d)_T0001F(?P<field>\d{3})L01A\d\dZ01C(?P<channel>\d\d)\.tif",
     "cellomics": r"SIM-0001_(?P<well>[A-Z]\d\d)f(?P<field>\d\d)d(?P<channel>\d)\.tif",
+    "incell": r"(?P<well>[A-Z] - \d\d)\(fld (?P<field>\d) wv (?P<channel>DAPI|FITC) - (?:DAPI|FITC)\)\.tif",
 }
 
 
@@ -53,9 +54,11 @@ def _pixels(plate: SimulatedPlate, vendor: str) -> dict[tuple[str, int, int], np
         if match is None:
             continue
         names = match.groupdict()
-        well = names.get("well") or f"{chr(ord('A') + int(names['row']) - 1)}{int(names['column']):02d}"
+        where = parse_well(names["well"]) if "well" in names else (int(names["row"]), int(names["column"]))
         first = FIRST_FIELD[vendor]
-        images[well, int(names["field"]) - first, int(names["channel"]) - first] = tifffile.imread(path)
+        known = {"DAPI": 0, "FITC": 1}.get(names["channel"])
+        channel = int(names["channel"]) - first if known is None else known
+        images[well_name(*where), int(names["field"]) - first, channel] = tifffile.imread(path)
     return images
 
 
@@ -285,6 +288,18 @@ def test_same_pixels_in_every_format(plates: dict[str, SimulatedPlate]) -> None:
         for key, image in images.items():
             assert image.dtype == np.uint16
             np.testing.assert_array_equal(image, reference[key], err_msg=f"{vendor} {key}")
+
+
+@pytest.mark.parametrize("vendor", EVERY_FORMAT)
+def test_every_format_is_read_back_plane_by_plane(plates: dict[str, SimulatedPlate], vendor: str) -> None:
+    reference = _pixels(plates["imagexpress"], "imagexpress")
+    plate = open_plate(plates[vendor].directory)
+    for well in plate:
+        for index, field in enumerate(well.fields):
+            for channel, token in enumerate(c.token for c in plate.channels):
+                image = read_image(plate.root, field.planes_of(token, 0))
+                np.testing.assert_array_equal(image, reference.pop((well.name, index, channel)))
+    assert not reference
 
 
 def test_same_truth_in_every_format_but_for_field_numbers(plates: dict[str, SimulatedPlate]) -> None:

@@ -31,6 +31,7 @@ from hcs_nuclei.simulate.cellvoyager import write_cellvoyager
 from hcs_nuclei.simulate.design import WellDesign, design_wells, plate_region
 from hcs_nuclei.simulate.fields import SimulatedField, simulate_field
 from hcs_nuclei.simulate.imagexpress import write_imagexpress
+from hcs_nuclei.simulate.incell import write_incell
 from hcs_nuclei.simulate.operetta import write_operetta
 from hcs_nuclei.simulate.optics import Shading
 
@@ -53,6 +54,7 @@ PLATE_LAYOUTS: Mapping[str, PlateFormat] = {
     "operetta": PlateFormat(write_operetta),
     "cellvoyager": PlateFormat(write_cellvoyager),
     "cellomics": PlateFormat(write_cellomics, first_field=0),
+    "incell": PlateFormat(write_incell),
 }
 
 
