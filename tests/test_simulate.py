@@ -23,7 +23,7 @@ from hcs_nuclei.sources import open_plate, read_image
 
 EVERY_FORMAT = sorted(PLATE_LAYOUTS)
 #: How each format numbers its first field.
-FIRST_FIELD = {"imagexpress": 1, "operetta": 1, "cellvoyager": 1, "cellomics": 0, "incell": 1}
+FIRST_FIELD = {"imagexpress": 1, "operetta": 1, "cellvoyager": 1, "cellomics": 0, "incell": 1, "scanr": 1}
 #: Where the number of a field and of a channel stand in the image files' names, and how a well is named in them.
 IMAGE_NAMES = {
     "imagexpress": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)\.TIF",
@@ -31,6 +31,7 @@ IMAGE_NAMES = {
     "cellvoyager": r"SIM-0001_(?P<well>[A-Z]\d\d)_T0001F(?P<field>\d{3})L01A\d\dZ01C(?P<channel>\d\d)\.tif",
     "cellomics": r"SIM-0001_(?P<well>[A-Z]\d\d)f(?P<field>\d\d)d(?P<channel>\d)\.tif",
     "incell": r"(?P<well>[A-Z] - \d\d)\(fld (?P<field>\d) wv (?P<channel>DAPI|FITC) - (?:DAPI|FITC)\)\.tif",
+    "scanr": r"(?P<well>[A-Z]\d+)--W\d{5}--P(?P<field>\d{5})--Z00000--T00000--(?P<channel>DAPI|FITC)\.tif",
 }
 
 

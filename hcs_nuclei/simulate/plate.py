@@ -34,6 +34,7 @@ from hcs_nuclei.simulate.imagexpress import write_imagexpress
 from hcs_nuclei.simulate.incell import write_incell
 from hcs_nuclei.simulate.operetta import write_operetta
 from hcs_nuclei.simulate.optics import Shading
+from hcs_nuclei.simulate.scanr import write_scanr
 
 #: Diameter of a typical G1 nucleus in an untreated well, in pixels (14 µm).
 DIAMETER_PX = 22.0
@@ -55,6 +56,7 @@ PLATE_LAYOUTS: Mapping[str, PlateFormat] = {
     "cellvoyager": PlateFormat(write_cellvoyager),
     "cellomics": PlateFormat(write_cellomics, first_field=0),
     "incell": PlateFormat(write_incell),
+    "scanr": PlateFormat(write_scanr),
 }
 
 
