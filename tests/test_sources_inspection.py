@@ -68,7 +68,16 @@ def test_every_format_fits_its_width(wells: int) -> None:
 def test_the_data_name_every_missing_plane() -> None:
     seen = inspection(plate_of([well(27, 48, "a", "")], 1536))
     assert seen["missing"] == [
-        {"well": "AA48", "field": 1, "channel": "w2", "timepoint": 0, "z": 0, "projection": False, "error": ""}
+        {
+            "well": "AA48",
+            "field": 1,
+            "channel": "w2",
+            "timepoint": 0,
+            "z": 0,
+            "projection": False,
+            "error": "",
+            "file": "",
+        }
     ]
     assert (seen["expected_planes"], seen["found_planes"]) == (2, 1)
     assert (seen["rows"], seen["columns"], seen["format"]) == (32, 48, 1536)

@@ -28,9 +28,10 @@ def inspect(
     json_to: JsonOption = None,
 ) -> None:
     """Say what a plate directory is and what it lacks; nothing is written."""
-    from hcs_nuclei.sources import inspection, open_plate, render_inspection
+    from hcs_nuclei.sources import check_files, inspection, open_plate, render_inspection
 
-    found = inspection(open_plate(plate, pattern=pattern))
+    opened = open_plate(plate, pattern=pattern)
+    found = inspection(opened, check_files(opened))
     if json_to is not None:
         write_json(json_to, found)
     if json_to != "-":
@@ -58,13 +59,23 @@ def simulate(
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR", help="Run directories, or directories of runs.")],
+    layout: Annotated[
+        str, typer.Option(metavar="FILE", help="Other treatments for the wells, or none; auto keeps what is there.")
+    ] = "auto",
 ) -> None:
-    """Make the reports of finished runs again, from their files alone."""
+    """Make the tables and reports of finished runs again from their wells; with --layout, with other treatments."""
+    from hcs_nuclei.outputs.provenance import read_record
     from hcs_nuclei.outputs.reading import find_runs
     from hcs_nuclei.outputs.report import write_report
+    from hcs_nuclei.pipeline.finish import remake_plate
 
+    told = layout if layout in {"auto", "none"} else str(Path(layout).expanduser().absolute())
     for run in find_runs(runs):
-        typer.echo(str(write_report(run)))
+        if told == "auto" and read_record(run) is None:
+            write_report(run)
+        else:
+            remake_plate(run, told)
+        typer.echo(str(run / "report.html"))
 
 
 def demo(
@@ -80,6 +91,7 @@ def demo(
     from hcs_nuclei.sources import open_plate
 
     plates, runs, name = out / "plates", out / "runs", "SIM-0001"
+    layout = plates / f"{name}-truth" / "layout.csv"
     directory = next(plates.glob(f"{name}_Plate_*"), None)
     if directory is None:
         print(
@@ -89,10 +101,11 @@ def demo(
         directory = simulate_plate(plates, wells=24, fields=1, size=512, name=name).directory
     print(
         "Processing it through the flow on Prefect's embedded server, as\n"
-        f"  hcs-nuclei process {directory} --out {runs} --prefect",
+        f"  hcs-nuclei process {directory} --out {runs} --layout {layout} --prefect",
         file=sys.stderr,
     )
-    status = process_plates([directory], runs, load_settings(), ProcessOptions(prefect=True))
+    settings = load_settings(options={"layout": str(layout)})
+    status = process_plates([directory], runs, settings, ProcessOptions(prefect=True))
     run = runs / run_name(open_plate(directory))
     print(
         f"\nThe report, to open in a browser:  {(run / 'report.html').resolve()}\n"
