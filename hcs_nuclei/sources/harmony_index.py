@@ -12,6 +12,9 @@ from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.sources.metadata_xml import records, root_tag
 
 VERSIONS = ("V4", "V5", "V6", "V7")
+_OF_PLATE = ("PlateID", "Name", "MeasurementID", "PlateRows", "PlateColumns")
+_OF_IMAGE = ("URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "State", "PositionX", "PositionY")
+_OF_CHANNEL = ("ChannelName", "ImageResolutionX")
 
 
 class IndexedImage(NamedTuple):
@@ -49,7 +52,8 @@ def read_index(path: Path) -> HarmonyIndex:
         NotAPlateError: it is of a version that is not known, damaged, or an image has no number where it needs one.
     """
     index = HarmonyIndex(_version(path))
-    for name, attributes, values in records(path, {"Plate", "Entry", "Image"}, plain="Images"):
+    told = (*_OF_PLATE, *_OF_IMAGE, *_OF_CHANNEL)
+    for name, attributes, values in records(path, ("Plate", "Entry", "Image"), told, plain="Images"):
         try:
             if name == "Image" and "URL" in values:  # the list of wells has elements of the same name
                 _add_image(index, values)
@@ -61,7 +65,7 @@ def read_index(path: Path) -> HarmonyIndex:
                 index.rows = int(values.get("PlateRows") or 0)
                 index.columns = int(values.get("PlateColumns") or 0)
         except (KeyError, ValueError) as error:
-            which = values.get("URL") or values.get("id") or name
+            which = values.get("URL") or name
             raise NotAPlateError(
                 f"{path}: the entry of {which} lacks a number or holds something else ({error}). "
                 "Copy the index again from the instrument."
@@ -112,4 +116,5 @@ def _add_channel(index: HarmonyIndex, channel: int, values: dict[str, str]) -> N
 def _position(values: dict[str, str]) -> tuple[float, float] | None:
     if not values.get("PositionX") or not values.get("PositionY"):
         return None
-    return float(values["PositionX"]) * 1e6, -float(values["PositionY"]) * 1e6
+    x, y = float(values["PositionX"]) * 1e6, -float(values["PositionY"]) * 1e6
+    return (x, y) if math.isfinite(x) and math.isfinite(y) else None
