@@ -13,6 +13,7 @@
     │   ├── LayoutError               (ValueError)   a plate layout or a list of barcodes does not fit the plate
     │   ├── ClusterError              (RuntimeError) no worker fits, or the cluster cannot be reached
     │   └── DatasetError              (ValueError)   annotations cannot be used as they are
+    ├── ProfileError              (ValueError)   no instrument lights a field like that; costs the correction
     ├── PlaneError                (OSError)      one plane is missing, unreadable or truncated
     └── RunFailedError            (RuntimeError) a run could not go on; what is finished is kept (exit status 1)
 """
@@ -62,6 +63,10 @@ class ClusterError(UserError, RuntimeError):
 
 class DatasetError(UserError, ValueError):
     """An annotated data set cannot be used; the message lists all of its faults."""
+
+
+class ProfileError(HcsNucleiError, ValueError):
+    """An illumination profile that cannot be had or believed; its channel is left as it is, and that is said."""
 
 
 class PlaneError(HcsNucleiError, OSError):

@@ -1,0 +1,245 @@
+"""A plate's images in, how its light falls over the field out; and that taken out of an image again.
+
+A surface over the field is a polynomial in x and y, both from -0.5 to 0.5 from one edge of the field to the other:
+the coefficients of 1, x, y, x², xy, y², x³ … in this order, as Harmony writes them. So a profile is some twenty
+numbers, the same for every image size, and what it was can be read in ``run.json``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hcs_nuclei.errors import ProfileError
+
+#: Fewer fields than this are not estimated from: see the table in docs/decisions/0011-illumination.md.
+FEWEST_FIELDS = 16
+#: A gain below it multiplies noise by more than four, one above it leaves the rest of the field in the dark: no lamp
+#: and no objective is like that, but a wrong file is, and a well's wall in the picture.
+PLAUSIBLE_GAIN = (0.25, 2.5)
+#: Two halves of a sample whose gains differ by more (root mean square) say nothing about the rest of the plate.
+WORST_AGREEMENT = 0.04
+
+#: An estimate's degree: Harmony's own. Higher ones follow the cells.
+_DEGREE = 4
+#: The degree that a reference image is smoothed to: dust and single pixels are no illumination.
+_REFERENCE_DEGREE = 6
+_TILES = 32
+_PARTS = 4
+#: Which of a tile's 16 parts is its background, from the darkest: the nuclei of a dense field leave that many free.
+_BACKGROUND_PART = 3
+_DIGITS = 7
+
+Floats = npt.NDArray[np.float64]
+Coefficients = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How an instrument changes a picture: counts = `dark` + `gain` × light.
+
+    `gain` is relative, 1 on the field's average. `dark` is in camera counts: what is not the specimen's light.
+    """
+
+    gain: Coefficients
+    dark: Coefficients = (0.0,)
+
+    @property
+    def gain_range(self) -> tuple[float, float]:
+        """Lowest and highest gain in the field."""
+        gain = surface(self.gain, (64, 64))
+        return float(gain.min()), float(gain.max())
+
+
+def surface(coefficients: Coefficients, shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """The polynomial at the centres of a field's pixels, float32 of `shape` (height, width)."""
+    y, x = (((np.arange(edge) + 0.5) / edge - 0.5) for edge in shape)
+    values = np.zeros(shape, np.float32)
+    by_power: dict[int, Floats] = {}
+    for coefficient, (of_x, of_y) in zip(coefficients, _powers(_degree(len(coefficients))), strict=True):
+        by_power[of_y] = by_power.get(of_y, np.zeros(shape[1])) + coefficient * x**of_x
+    # Products and sums of single elements only: a matrix product's rounding may depend on the number of threads.
+    for of_y, row in by_power.items():
+        values += (y**of_y).astype(np.float32)[:, None] * row.astype(np.float32)[None, :]
+    return values
+
+
+def correct(image: npt.NDArray[Any], profile: Profile) -> npt.NDArray[np.float32]:
+    """`image` as if the light fell evenly: (image - dark) / gain + the average dark, camera counts, float32.
+
+    The average dark is put back, so that a corrected image has the counts of an uncorrected one and nothing is clipped
+    at 0 (as CIDRE does, Smith et al. 2015, Nature Methods 12:404).
+
+    Args:
+        image: (y, x) camera counts, any integer or float dtype.
+    """
+    shape = (image.shape[0], image.shape[1])
+    corrected = image.astype(np.float32)
+    corrected -= surface(profile.dark, shape)
+    corrected /= surface(profile.gain, shape)
+    corrected += np.float32(average(profile.dark))
+    return corrected
+
+
+def average(coefficients: Coefficients) -> float:
+    """The mean of a polynomial over the field."""
+    return math.fsum(
+        c * _moment(a) * _moment(b)
+        for c, (a, b) in zip(coefficients, _powers(_degree(len(coefficients))), strict=True)
+    )
+
+
+def plausible(profile: Profile) -> Profile:
+    """`profile` with a gain of 1 on average, if any instrument could have it.
+
+    Raises:
+        ProfileError: numbers that are not finite, an average that is not positive, or a gain outside
+            :data:`PLAUSIBLE_GAIN`.
+    """
+    level = average(profile.gain)
+    if not all(map(math.isfinite, (*profile.gain, *profile.dark))) or not level > 0:
+        raise ProfileError("it holds no light: its values are all zero, negative or no numbers")
+    scaled = Profile(tuple(_round(c / level) for c in profile.gain), tuple(_round(c) for c in profile.dark))
+    low, high = scaled.gain_range
+    if low < PLAUSIBLE_GAIN[0] or high > PLAUSIBLE_GAIN[1]:
+        raise ProfileError(
+            f"it says that the light goes from {low:.2f} to {high:.2f} of its average over the field; from "
+            f"{PLAUSIBLE_GAIN[0]:g} to {PLAUSIBLE_GAIN[1]:g} is believed"
+        )
+    return scaled
+
+
+def profile_of_reference(flat: npt.NDArray[Any], dark: npt.NDArray[Any] | float = 0.0) -> Profile:
+    """The profile of an image of an even fluorescent layer, and of one without light (or its counts).
+
+    Args:
+        flat: (y, x) counts, the dark included.
+        dark: (y, x) counts, or one number for the whole field.
+
+    Raises:
+        ProfileError: no profile of an instrument, as :func:`plausible`, or an image smaller than 32 × 32 pixels.
+    """
+    without_light = (
+        (float(dark),) if isinstance(dark, float | int) else _fit(_reduced(dark, _TILES), _REFERENCE_DEGREE)
+    )
+    light = _fit(_reduced(flat, _TILES), _REFERENCE_DEGREE)
+    gain = [a - b for a, b in zip(light, (*without_light, *[0.0] * len(light)), strict=False)]
+    return plausible(Profile(tuple(gain), without_light))
+
+
+def estimate_profile(images: Iterable[npt.NDArray[Any]]) -> Profile:
+    """The profile of one channel, from fields of many wells; images without contrast are left out.
+
+    Cells lie everywhere on a plate, so what all fields have in common is the instrument's. Each field is reduced to
+    32 × 32 tiles: the background of a tile (a low quantile over its 16 parts) and its foreground (what it has on top
+    on average). The tiles' median over all fields, fitted with a polynomial of degree 4, gives the *shape* of the
+    illumination, precisely, but not its strength: a background is the camera's offset as well, which no lamp shades.
+    The foreground has no offset; the one number that is left, the share of the background that is light, is found by
+    regressing it on the shape. The offset follows from that.
+
+    Args:
+        images: (y, x) camera counts; read one at a time.
+
+    Raises:
+        ProfileError: too few fields, fields too small, halves of the sample that do not agree, or no plausible result.
+
+    Source: what is common to many fields as illumination, Singh et al. 2014 (J Microsc 256:231); the decomposition
+    into an offset and a multiplied light, BaSiC, Peng et al. 2017 (Nat Commun 8:14836); the steps are ours.
+    """
+    reduced = [_tiles(image) for image in images if image.min() < image.max()]
+    if len(reduced) < FEWEST_FIELDS:
+        raise ProfileError(f"{len(reduced)} fields of the sample hold an image; {FEWEST_FIELDS} are needed")
+    background, foreground = (np.stack(kind) for kind in zip(*reduced, strict=True))
+    profile = _estimated(background, foreground)
+    shape = (_TILES, _TILES)
+    halves = [surface(_estimated(background[i::2], foreground[i::2]).gain, shape) for i in (0, 1)]
+    # Each half is off by √2 times what the whole is, and their difference by √2 times that.
+    disagreement = float(np.sqrt(np.mean((halves[0] - halves[1]) ** 2))) / 2
+    if disagreement > WORST_AGREEMENT:
+        raise ProfileError(
+            f"two halves of the sample differ, so the estimate is uncertain by {disagreement:.1%}; "
+            f"{WORST_AGREEMENT:.0%} is the most that is believed"
+        )
+    return profile
+
+
+def _estimated(background: Floats, foreground: Floats) -> Profile:
+    """The profile from (fields, 32, 32) backgrounds and foregrounds in counts."""
+    levels = background.mean(axis=(1, 2))
+    shape = np.asarray(_fit(np.median(background / levels[:, None, None], axis=0), _DEGREE))
+    shape /= average(tuple(shape))
+    bent = surface(tuple(shape), (_TILES, _TILES)).astype(np.float64) - 1
+    level = float(np.median(levels))
+    share = 1 / _strength(bent, foreground)
+    # No offset is above the darkest background, none is below 0.
+    darkest = float(np.quantile(background, 0.001))
+    share = min(1.0, max(share, 1 - darkest / level))
+    gain = shape / share
+    gain[0] += 1 - 1 / share
+    return plausible(Profile(tuple(gain.tolist()), ((1 - share) * level,)))
+
+
+def _strength(bent: Floats, foreground: Floats) -> float:
+    """How many times more the foreground follows `bent` (the shape less its mean 1) than the background does."""
+    limit = np.quantile(foreground, 0.995)
+    light = np.minimum(foreground, limit).mean(axis=0)
+    if light.mean() <= 0 or not np.any(bent):
+        return 1.0
+    relative = light / light.mean() - 1
+    return max(float(np.sum(bent * relative) / np.sum(bent * bent)), 1e-9)
+
+
+def _tiles(image: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """(32, 32) background and (32, 32) foreground of the tiles of one field, counts."""
+    parts = _reduced(image, _TILES * _PARTS).reshape(_TILES, _PARTS, _TILES, _PARTS)
+    parts = parts.swapaxes(1, 2).reshape(_TILES, _TILES, _PARTS * _PARTS)
+    background = np.partition(parts, _BACKGROUND_PART, axis=2)[:, :, _BACKGROUND_PART]
+    return background, parts.mean(axis=2) - background
+
+
+def _reduced(image: npt.NDArray[Any], edge: int) -> Floats:
+    """(edge, edge) means of parts of `image` of nearly the same size."""
+    if min(image.shape) < edge:
+        raise ProfileError(
+            f"an image of {image.shape[1]} × {image.shape[0]} pixels is too small; {edge} × {edge} are needed"
+        )
+    values = image.astype(np.float64)
+    for axis in (0, 1):
+        bounds = np.arange(edge) * image.shape[axis] // edge
+        sizes = np.diff(np.append(bounds, image.shape[axis]))
+        values = np.add.reduceat(values, bounds, axis=axis) / (sizes[:, None] if axis == 0 else sizes[None, :])
+    return values
+
+
+def _fit(values: Floats, degree: int) -> Coefficients:
+    """Coefficients of the polynomial of `degree` that is nearest to `values` (y, x)."""
+    y, x = (((np.arange(edge) + 0.5) / edge - 0.5) for edge in values.shape)
+    columns = [np.outer(y**b, x**a).ravel() for a, b in _powers(degree)]
+    solution, *_ = np.linalg.lstsq(np.stack(columns, axis=1), values.ravel(), rcond=None)
+    return tuple(float(c) for c in solution)
+
+
+def _powers(degree: int) -> Sequence[tuple[int, int]]:
+    """(power of x, power of y) of each coefficient."""
+    return [(total - of_y, of_y) for total in range(degree + 1) for of_y in range(total + 1)]
+
+
+def _degree(coefficients: int) -> int:
+    """The degree of a polynomial with that many coefficients."""
+    degree = (math.isqrt(8 * coefficients + 1) - 3) // 2
+    if (degree + 1) * (degree + 2) != 2 * coefficients:
+        raise ValueError(f"{coefficients} coefficients make no polynomial in x and y; expected 1, 3, 6, 10, 15 …")
+    return degree
+
+
+def _moment(power: int) -> float:
+    return 0.0 if power % 2 else 0.5**power / (power + 1)
+
+
+def _round(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")
