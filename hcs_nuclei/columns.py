@@ -125,10 +125,12 @@ def field_columns() -> tuple[Column, ...]:
     return (*IDENTITY, _FIELD, _TIMEPOINT, *_FIELD_ROW)
 
 
-def well_columns(channels: Sequence[str]) -> tuple[Column, ...]:
-    """The well table's columns in order: identity, counts, QC, then the median over whole nuclei of each feature."""
+def well_columns(channels: Sequence[str], treatments: Sequence[Column] = ()) -> tuple[Column, ...]:
+    """The well table's columns in order: identity, treatments of the plate's layout, counts, QC, then the median over
+    whole nuclei of each feature.
+    """
     features = [c for c in nucleus_columns(channels) if c.name.startswith("Nuclei_")]
     medians = tuple(
         Column(f"Median_{c.name}", "float64", c.unit, f"median over whole nuclei: {c.meaning}") for c in features
     )
-    return (*IDENTITY, _TIMEPOINT, *_WELL_ROW, *medians)
+    return (*IDENTITY, _TIMEPOINT, *treatments, *_WELL_ROW, *medians)

@@ -23,6 +23,10 @@ ENV_PREFIX = "HCS_NUCLEI_"
 _ENV_OTHER = {"HCS_NUCLEI_HOME", "HCS_NUCLEI_ALLOW_PLAIN_TCP"}
 
 
+#: Settings that say what things are called and not how a nucleus is found or measured.
+NO_RESULT = {"model", "plate_name", "layout", "barcodes"}
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -85,15 +89,31 @@ class Settings(_Group):
             "known vendor."
         ),
     )
+    layout: str = Field(
+        default="auto",
+        min_length=1,
+        title="Plate layout",
+        description=(
+            "File (CSV, TSV, XLSX, Harmony XML) or cytomining folder with the wells' treatments, as seen from the "
+            "recipe; auto: the run's own, else one that lies in the plate's directory; none: no treatments."
+        ),
+    )
+    barcodes: str | None = Field(
+        default=None,
+        min_length=1,
+        title="List of barcodes",
+        description="File with the screen's barcodes, as seen from the recipe; a plate that is not on it is held.",
+    )
     segmentation: SegmentationSettings = SegmentationSettings()
     output: OutputSettings = OutputSettings()
 
     def fingerprint(self) -> str:
         """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
 
-        The model is left out: a run resolves it to its sha256, which stands beside this.
+        The model is left out: a run resolves it to its sha256, which stands beside this. So are names: what a plate is
+        called stands in every fingerprint of a well, and a layout is joined when the wells are done.
         """
-        plain = self.model_dump(mode="json", exclude={"model", "plate_name"})
+        plain = self.model_dump(mode="json", exclude=NO_RESULT)
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_yaml(self) -> str:
@@ -118,9 +138,9 @@ def load_settings(
     """
     merged: dict[str, Any] = {}
     if recipe is not None:
-        _merge(merged, _read_recipe(recipe))
-    _merge(merged, _from_environ(os.environ if environ is None else environ))
-    _merge(merged, _drop_none(options or {}))
+        _merge(merged, _seen_from(recipe.parent, _read_recipe(recipe)))
+    _merge(merged, _seen_from(Path(), _from_environ(os.environ if environ is None else environ)))
+    _merge(merged, _seen_from(Path(), _drop_none(options or {})))
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -140,6 +160,13 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"The recipe {path} holds a {type(content).__name__}; expected names with values.")
     return content
+
+
+def _seen_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose files are named from `folder`, with absolute names: a run may go on from anywhere."""
+    files = {name: settings[name] for name in ("layout", "barcodes") if isinstance(settings.get(name), str)}
+    absolute = {name: os.path.abspath(folder / os.path.expanduser(file)) for name, file in files.items()}
+    return {**settings, **{name: path for name, path in absolute.items() if files[name] not in {"", "auto", "none"}}}
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -164,7 +191,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_variable(name: str, setting: str, text: str) -> Any:
     """The value of a variable: YAML's, so that it reads as the same words in a recipe would; texts stay texts."""
-    if setting in {"channel", "model", "plate_name", "pattern"}:
+    if setting in {"channel", "model", "plate_name", "pattern", "layout", "barcodes"}:
         return text
     try:
         return yaml.safe_load(text)

@@ -205,13 +205,35 @@ def test_each_setting_that_changes_results_changes_the_fingerprint() -> None:
     changed = {Settings.model_validate(change).fingerprint() for change in [{}, *CHANGES]}
 
     assert len(changed) == len(CHANGES) + 1
-    settings = set(Settings.model_fields) - {"model", "plate_name"}
+    settings = set(Settings.model_fields) - {"model", "plate_name", "layout", "barcodes"}
     assert {name for change in CHANGES for name in change} == settings  # a new setting needs a line above
 
 
-@pytest.mark.parametrize("change", [{"model": "other"}, {"plate_name": "P1"}])
-def test_model_and_plate_name_stand_elsewhere(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"model": "other"}, {"plate_name": "P1"}, {"layout": "plates.csv"}, {"barcodes": "screen.txt"}]
+)
+def test_names_the_model_and_the_layout_stand_elsewhere(change: dict[str, Any]) -> None:
     assert Settings.model_validate(change).fingerprint() == Settings().fingerprint()
+
+
+def test_files_are_named_from_where_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").mkdir()
+    recipe = tmp_path / "recipes" / "assay.yaml"
+    recipe.write_text("layout: layout.csv\nbarcodes: ../screen.txt\n")
+    monkeypatch.chdir(tmp_path)
+
+    settings = load_settings(Path("recipes/assay.yaml"), environ=NOTHING)
+    assert (settings.layout, settings.barcodes) == (
+        str(tmp_path / "recipes" / "layout.csv"),
+        str(tmp_path / "screen.txt"),
+    )
+    assert load_settings(recipe, {"layout": "other.csv"}, NOTHING).layout == str(tmp_path / "other.csv")
+    assert load_settings(environ={"HCS_NUCLEI_LAYOUT": "007.csv"}).layout == str(tmp_path / "007.csv")
+
+
+@pytest.mark.parametrize("word", ["auto", "none"])
+def test_the_words_for_a_layout_are_no_files(word: str) -> None:
+    assert load_settings(options={"layout": word}, environ=NOTHING).layout == word
 
 
 def test_20_and_20_0_are_the_same_diameter() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, write_json
+
+if TYPE_CHECKING:
+    from hcs_nuclei.sources.completeness import Completeness
 
 
 def register(app: typer.Typer) -> None:
@@ -25,17 +28,49 @@ def inspect(
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the plate is complete, or stays incomplete (exit status 3).")
+    ] = False,
+    quiet: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="With --wait: nothing may change for so long.")
+    ] = 60.0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="With --wait: look at it no longer than this.")
+    ] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Say what a plate directory is and what it lacks; nothing is written."""
+    """Say what a plate directory is, what it lacks and what is damaged; nothing is written, no pixels are read."""
     from hcs_nuclei.sources import check_files, inspection, open_plate, render_inspection
 
+    completeness = _waited_for(plate, pattern, quiet, timeout) if wait else None
     opened = open_plate(plate, pattern=pattern)
     found = inspection(opened, check_files(opened))
+    if completeness is not None:
+        found["completeness"] = {
+            name: getattr(completeness, name)
+            for name in ("state", "reason", "expected", "found", "faulty", "absent", "marker", "seconds_since_change")
+        }
     if json_to is not None:
         write_json(json_to, found)
     if json_to != "-":
         typer.echo(render_inspection(found, width=shutil.get_terminal_size((100, 24)).columns))
+    if completeness is not None and completeness.state != "complete":
+        raise typer.Exit(3)
+
+
+def _waited_for(plate: Path, pattern: str | None, quiet: float, timeout: float | None) -> Completeness:
+    """The last look at `plate`; what changes from one look to the next is said on stderr."""
+    from hcs_nuclei.sources.completeness import wait_until_complete
+
+    said = ""
+
+    def tell(found: Completeness) -> None:
+        nonlocal said
+        if found.reason != said:
+            said = found.reason
+            print(f"{found.state}: {found.reason}", file=sys.stderr, flush=True)
+
+    return wait_until_complete(plate, quiet=quiet, timeout=timeout, pattern=pattern, told=tell)
 
 
 def simulate(

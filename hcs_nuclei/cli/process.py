@@ -44,6 +44,13 @@ def process(
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="ID|DIR", help="Model; left out, the default one.")] = None,
     plate_name: Annotated[str | None, typer.Option(help="Instead of the vendor's plate name.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The wells' treatments (CSV, TSV, XLSX, barcode_platemap.csv), or none."),
+    ] = None,
+    barcodes: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The screen's barcodes; a plate that is not on it is held.")
+    ] = None,
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
     ] = None,
@@ -68,7 +75,8 @@ def process(
     json_to: JsonOption = None,
 ) -> None:
     """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
-    settings = load_settings(assay, {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern})
+    asked = {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern}
+    settings = load_settings(assay, {**asked, "layout": layout, "barcodes": barcodes})
     use_prefect = prefect if prefect is not None else api_url_configured()
     options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
     raise typer.Exit(process_plates(plates, out, settings, options, json_to))
@@ -189,6 +197,8 @@ def _say(result: Any) -> None:
         f"{result.plate}: {result.nuclei:,} nuclei in {words(result.wells_by_status, 'wells')}{kept}; "
         f"{words(result.fields_by_status, 'fields')}"
     ]
+    if result.layout:
+        lines.append(f"  layout: {result.layout}")
     lines += [f"  {fault}" for fault in result.faults[:_FAULTS_SHOWN]]
     if len(result.faults) > _FAULTS_SHOWN:
         lines.append(f"  and {len(result.faults) - _FAULTS_SHOWN} more faults: see fields.parquet or the report")

@@ -30,14 +30,15 @@ _BARCODES = "barcode_platemap.csv"
 _FAULTS_SHOWN = 20
 
 
-def read_layout(path: Path, plate: Plate, *, origin: Literal["file", "vendor"] = "file") -> Layout:
-    """The treatments that the file (or cytomining folder) at `path` gives the wells of `plate`.
+def read_layout(path: Path, plate: Plate, *, origin: Literal["file", "vendor"] = "file", called: str = "") -> Layout:
+    """The treatments that the file (or cytomining folder) at `path`, `called` so, gives the wells of `plate`.
 
     Raises:
         LayoutError: it cannot be read, is no layout, names wells that are not in the plate's format, gives a well two
             values, or does not know the plate; the message names every fault.
     """
     source, raw, units = _read(path, plate)
+    source = called or source
     faults = list(raw.faults)
     warnings = list(raw.warnings)
     entries = _of_plate(raw, plate, faults)
@@ -76,10 +77,11 @@ def vendor_layouts(plate: Plate) -> tuple[str, ...]:
     return tuple(name for name in plate.metadata_files if name.lower().startswith("assaylayout/"))
 
 
-def read_vendor_layout(plate: Plate) -> tuple[Layout | None, tuple[str, ...]]:
-    """The treatments of the vendor's own layout, and sentences about the layouts that could not be used.
+def read_vendor_layout(plate: Plate) -> Layout | None:
+    """The treatments of the layout that lies in the plate's directory; None where there is none.
 
-    A layout in which every well is empty is none. A damaged one, or several that differ, cost no plate.
+    A damaged layout, or several that differ, cost no plate: the layout is then without columns, and its warnings say
+    why. So it is where every well is empty.
     """
     layouts: list[Layout] = []
     said: list[str] = []
@@ -87,18 +89,20 @@ def read_vendor_layout(plate: Plate) -> tuple[Layout | None, tuple[str, ...]]:
         try:
             if not (plate.root / name).resolve().is_relative_to(plate.root.resolve()):
                 raise LayoutError(f"{name} is a link that leaves the plate directory, and is not followed.")
-            layout = read_layout(plate.root / name, plate, origin="vendor")
+            layout = read_layout(plate.root / name, plate, origin="vendor", called=name)
         except (LayoutError, OSError, RuntimeError) as error:
             said.append(f"The layout in the plate's directory is not used. {error}")
             continue
         if layout.wells:
-            warnings = tuple(words.replace(str(plate.root / name), name) for words in layout.warnings)
-            layouts.append(replace(layout, source=name, warnings=warnings))
+            layouts.append(layout)
     if len({layout.sha256 for layout in layouts}) > 1:
         names = shown(layout.source for layout in layouts)
         said.append(f"The plate's directory has several layouts ({names}); none is used. Name one with --layout.")
-        return None, tuple(said)
-    return (layouts[0] if layouts else None), tuple(said)
+        layouts = []
+    if layouts:
+        return replace(layouts[0], warnings=(*said, *layouts[0].warnings))
+    found = vendor_layouts(plate)
+    return Layout(shown(found), "vendor", (), {}, tuple(said)) if found else None
 
 
 def _read(path: Path, plate: Plate) -> tuple[str, RawLayout, dict[str, str]]:

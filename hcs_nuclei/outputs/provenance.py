@@ -62,6 +62,25 @@ class Calibration(_Part):
     sample: tuple[str, ...] = Field(default=(), description="the sampled fields, as B03/1")
 
 
+class TreatmentRecord(_Part):
+    """One treatment column of the well table."""
+
+    name: str
+    dtype: str
+    unit: str
+
+
+class LayoutRecord(_Part):
+    """Where the treatments came from; their values are ``layout.parquet``."""
+
+    source: str
+    origin: Literal["file", "vendor"] = Field(description="named by the user, or found in the plate's directory")
+    sha256: str = Field(description="of columns and values, whatever the file looked like")
+    columns: tuple[TreatmentRecord, ...]
+    wells: int = Field(description="wells with a treatment, whether they were imaged or not")
+    warnings: tuple[str, ...] = ()
+
+
 class Outcome(_Part):
     """How the run ended; counts agree with the tables."""
 
@@ -86,6 +105,7 @@ class RunRecord(_Part):
     settings_fingerprint: str
     model: ModelRecord
     calibration: Calibration
+    layout: LayoutRecord | None = Field(default=None, description="None without treatments")
     warnings: tuple[str, ...]
     started: str = Field(description="UTC, ISO 8601")
     finished: str | None = Field(default=None, description="UTC, ISO 8601; None while wells are outstanding")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcs_nuclei.errors import OutputError
+from hcs_nuclei.outputs.treatments import as_types, join_treatments, read_treatments, treatment_types
 from hcs_nuclei.plate import parse_well, well_name
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ def read_nuclei(
 ) -> pd.DataFrame:
     """Every nucleus, one row each, in order of run, well (row-major), field, time point and object number.
 
+    Treatments of a run's plate layout are joined by well.
+
     Args:
         path: a run directory, a directory of runs, or several of either.
-        columns: which columns, in this order; None for all. A column that only some runs have (a channel) is NaN in
-            the others.
+        columns: which columns, in this order; None for all. A column that only some runs have (a channel, a treatment)
+            is NaN in the others.
         wells: which wells, as people write them (``B03``, ``b3``); None for all.
         units: ``px`` as stored; ``um`` turns every column in px or px² (lengths, areas and positions) into µm or µm².
 
@@ -40,8 +43,10 @@ def read_nuclei(
 
     if units not in {"px", "um"}:
         raise ValueError(f"units={units!r}; expected 'px' or 'um'")
-    files = _well_files(find_runs(path), wells)
-    tables = [_read_well(file, columns, units == "um") for file in files]
+    runs = find_runs(path)
+    treatments = read_treatments(runs)
+    files = _well_files(runs, wells)
+    tables = [_read_well(file, columns, units == "um", treatments.get(file.parents[1])) for file in files]
     table = pa.concat_tables(tables, promote_options="default")
     if columns is None:
         return _frame(table)
@@ -52,7 +57,7 @@ def read_nuclei(
 
 
 def read_fields(path: Paths) -> pd.DataFrame:
-    """One row per expected field and time point of every run.
+    """One row per expected field and time point of every run, with the treatments of its plate layout.
 
     Raises:
         OutputError: no run is there, or a run was not finished.
@@ -61,7 +66,7 @@ def read_fields(path: Paths) -> pd.DataFrame:
 
 
 def read_wells(path: Paths) -> pd.DataFrame:
-    """One row per expected well and time point of every run, empty and failed wells too.
+    """One row per expected well and time point of every run, empty and failed wells too, with treatments.
 
     Raises:
         OutputError: no run is there, or a run was not finished.
@@ -119,7 +124,7 @@ def _committed(run: Path) -> Iterator[tuple[tuple[int, int], Path]]:
         yield parse_well(file.stem), file
 
 
-def _read_well(file: Path, columns: Sequence[str] | None, micrometres: bool) -> Any:
+def _read_well(file: Path, columns: Sequence[str] | None, micrometres: bool, treatments: Any) -> Any:
     """A well's table: the columns of `columns` that it has, without the footer, lengths in µm where asked for."""
     import pyarrow.parquet as pq
 
@@ -127,13 +132,18 @@ def _read_well(file: Path, columns: Sequence[str] | None, micrometres: bool) -> 
         schema = stored.schema_arrow
         wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
         scaled = [name for name in wanted if micrometres and schema.field(name).metadata[b"unit"] in _POWERS]
-        table = stored.read(list(dict.fromkeys([*wanted, *(_PLACE if scaled else ())])), use_threads=False)
+        needed = [*wanted, "Metadata_Well", *(_PLACE if scaled else ())]
+        table = stored.read(list(dict.fromkeys(needed)), use_threads=False)
     if scaled:
         sizes = _pixel_sizes(file, table)
         for name in scaled:
             values = table[name].to_numpy() * sizes ** _POWERS[schema.field(name).metadata[b"unit"]]
             table = table.set_column(table.column_names.index(name), name, [values])
-    return table.select(wanted).replace_schema_metadata(None)
+    return (
+        join_treatments(table, treatments, columns)
+        .drop_columns([name for name in table.column_names if name not in wanted])
+        .replace_schema_metadata(None)
+    )
 
 
 #: Units that a pixel size converts, with the power of it.
@@ -172,7 +182,12 @@ def _read_plate_table(path: Paths, name: str) -> pd.DataFrame:
             f"{', '.join(map(str, unfinished))}: no {name} there, the run was not finished. Start it again: it makes "
             f"what is missing."
         )
+    treatments = read_treatments(runs)
     tables = [pq.read_table(run / name).replace_schema_metadata(None) for run in runs]
+    if name == "wells.parquet":  # which has them itself
+        tables = [as_types(table, treatment_types(treatments)) for table in tables]
+    else:
+        tables = [join_treatments(table, treatments.get(run)) for run, table in zip(runs, tables, strict=True)]
     return _frame(pa.concat_tables(tables, promote_options="default"))
 
 

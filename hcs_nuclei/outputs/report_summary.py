@@ -83,7 +83,7 @@ def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | Non
         wells_in_format=record.source.wells_in_format if record else smallest_format(*largest),
         faults=_faults(fields[fields["status"] != "ok"]),
         flags=tuple(_flags(fields)),
-        warnings=record.warnings if record else (),
+        warnings=(*record.warnings, *(record.layout.warnings if record.layout else ())) if record else (),
     )
 
 

@@ -2,8 +2,8 @@
 
 ``nuclei/<well>.parquet`` is a well's commit: its footer carries the fingerprint of what it was made from and the
 well's field rows, so nuclei and fields are never out of step. What the whole plate shares (``fields.parquet``,
-``wells.parquet``, ``wells.csv``) is made from the commits, one well at a time. Equal content gives equal bytes, and a
-file that holds them already is not touched.
+``wells.parquet``, ``wells.csv``, and ``layout.parquet`` where there is a layout) is made from the commits, one well at
+a time. Equal content gives equal bytes, and a file that holds them already is not touched.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from hcs_nuclei.columns import SCHEMA_VERSION, Column, field_columns, nucleus_columns, well_columns
+from hcs_nuclei.columns import IDENTITY, SCHEMA_VERSION, Column, field_columns, nucleus_columns, well_columns
 from hcs_nuclei.errors import OutputError
+from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.outputs.treatments import LAYOUT_FILE, PLACE
 from hcs_nuclei.outputs.wells import well_row
-from hcs_nuclei.plate import Plate
+from hcs_nuclei.plate import Plate, parse_well
 
 _VERSION = b"schema_version"
 _FINGERPRINT = b"hcs_nuclei.fingerprint"
@@ -72,9 +74,9 @@ def field_schema() -> pa.Schema:
     return _schema(field_columns())
 
 
-def well_schema(channels: Sequence[str]) -> pa.Schema:
-    """Schema of ``wells.parquet`` for the column names of the plate's channels."""
-    return _schema(well_columns(channels))
+def well_schema(channels: Sequence[str], treatments: Sequence[Column] = ()) -> pa.Schema:
+    """Schema of ``wells.parquet`` for the column names of the plate's channels and the layout's treatments."""
+    return _schema(well_columns(channels, treatments))
 
 
 def well_table_path(run_dir: Path, well: str) -> Path:
@@ -142,10 +144,12 @@ def read_commit(path: Path) -> WellCommit | None:
     return WellCommit(rows[0]["Metadata_Well"], metadata[_FINGERPRINT].decode(), tuple(rows))
 
 
-def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str]) -> PlateTables:
+def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str], layout: Layout | None = None) -> PlateTables:
     """Write ``fields.parquet``, ``wells.parquet`` and ``wells.csv`` from the committed wells, row-major.
 
-    Every expected well must be committed, failed ones too: a table of a run that was interrupted would look whole.
+    The treatments of `layout` stand in the well table, and in ``layout.parquet`` for those who read nuclei and fields;
+    a well that it does not name has nulls. Every expected well must be committed, failed ones too: a table of a run
+    that was interrupted would look whole.
 
     Raises:
         OutputError: a well has no commit; names all of them.
@@ -159,10 +163,19 @@ def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str]) -> Plate
         )
     done = [commit for commit in commits.values() if commit is not None]
     fields = [row for commit in done for row in commit.fields]
-    wells = [row for commit in done for row in _well_rows(run_dir, commit, channels)]
+    wells = [
+        {**row, **(layout.of(commit.well) if layout else {})}
+        for commit in done
+        for row in _well_rows(run_dir, commit, channels)
+    ]
+    schema = well_schema(channels, layout.columns if layout else ())
     tables = PlateTables(
-        pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=well_schema(channels))
+        pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=schema)
     )
+    if layout and layout.columns:
+        replace_file(run_dir / LAYOUT_FILE, _parquet(_layout_table(layout)))
+    else:
+        (run_dir / LAYOUT_FILE).unlink(missing_ok=True)
     replace_file(run_dir / "fields.parquet", _parquet(tables.fields))
     replace_file(run_dir / "wells.parquet", _parquet(tables.wells))
     text = io.BytesIO()
@@ -185,6 +198,13 @@ def _well_rows(run_dir: Path, commit: WellCommit, channels: Sequence[str]) -> li
         whole = (arrays["Metadata_Timepoint"] == timepoint) & ~arrays["Metadata_QC_TouchesEdge"].astype(bool)
         rows.append(well_row(fields, {name: arrays[name] for name in features}, whole))
     return rows
+
+
+def _layout_table(layout: Layout) -> pa.Table:
+    places = {name: (name, *parse_well(name)) for name in layout.wells}
+    rows = [{**dict(zip(PLACE, place, strict=True)), **layout.of(name)} for name, place in places.items()]
+    columns = [column for column in IDENTITY if column.name in PLACE]
+    return pa.Table.from_pylist(rows, schema=_schema((*columns, *layout.columns)))
 
 
 def _schema(columns: Sequence[Column]) -> pa.Schema:

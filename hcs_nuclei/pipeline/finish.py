@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from hcs_nuclei.errors import RunConflictError
+from hcs_nuclei.layouts import Layout, read_layout
 from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import finish_store
 from hcs_nuclei.outputs.provenance import Outcome, RunRecord, read_record, write_record
+from hcs_nuclei.outputs.reading import read_wells
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.tables import finish_tables
 from hcs_nuclei.pipeline.plan import Plan
-from hcs_nuclei.plate import row_name
+from hcs_nuclei.pipeline.treatments import layout_of_run, record_of
+from hcs_nuclei.plate import Channel, Plate, Well, row_name
 
 
 def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
@@ -26,21 +31,65 @@ def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
     rows = {context.store / row_name(well.row) for well in plan.plate}
     sweep(context.run_dir, context.run_dir / "nuclei", context.store, *rows)
     finish_store(context.store, plan.plate)
-    tables = finish_tables(context.run_dir, plan.plate, context.channel_columns)
+    told = record.settings.model_copy(update={"layout": context.settings.layout})
+    record = record.model_copy(update={"settings": told})
+    return _write_tables(context.run_dir, plan.plate, context.channel_columns, plan.layout, record)
+
+
+def remake_plate(run_dir: Path, layout: str = "auto") -> RunRecord:
+    """Make the tables and the report of a finished run again, from its wells; no pixel is looked at but the report's.
+
+    Args:
+        run_dir: a finished run with its ``run.json``.
+        layout: ``auto`` for the treatments that it has, ``none`` for none, or the file with others.
+
+    Raises:
+        LayoutError: the layout cannot be read, or does not fit the plate.
+        OutputError: the run was not finished.
+        RunConflictError: there is no ``run.json`` of this version.
+    """
+    record = read_record(run_dir)
+    if record is None:
+        raise RunConflictError(f"{run_dir} has no run.json, so its tables cannot be made again from its wells.")
+    places = read_wells(run_dir)[["Metadata_Row", "Metadata_Column"]].drop_duplicates()
+    plate = Plate(
+        root=Path(record.source.directory),
+        vendor=record.source.vendor,
+        reason=record.source.reason,
+        name=record.plate,
+        acquisition=record.acquisition,
+        wells=tuple(Well(int(row), int(column), ()) for row, column in places.itertuples(index=False)),
+        channels=tuple(Channel(c.token, c.name) for c in record.channels),
+        timepoints=record.source.timepoints,
+        wells_in_format=record.source.wells_in_format,
+        expected_from=record.source.expected_from,
+    )
+    if layout == "auto":
+        treated = layout_of_run(run_dir, record)
+    else:
+        treated = None if layout == "none" else read_layout(Path(layout).expanduser(), plate)
+        record = record.model_copy(update={"settings": record.settings.model_copy(update={"layout": layout})})
+    return _write_tables(run_dir, plate, tuple(c.column for c in record.channels), treated, record)
+
+
+def _write_tables(
+    run_dir: Path, plate: Plate, channels: tuple[str, ...], layout: Layout | None, record: RunRecord
+) -> RunRecord:
+    tables = finish_tables(run_dir, plate, channels, layout)
     fields = tables.fields.to_pylist()
     outcome = Outcome(
         wells_by_status=_counts(tables.wells.column("status").to_pylist()),
         fields_by_status=_counts(row["status"] for row in fields),
         nuclei=sum(row["Metadata_Object_Count"] or 0 for row in fields),
-        faults=tuple(fault_line(row, context.timepoints) for row in fields if row["status"] != "ok"),
+        faults=tuple(fault_line(row, plate.timepoints) for row in fields if row["status"] != "ok"),
     )
     # The time of a finish that changed nothing is no news: the file keeps its bytes and its modification time.
-    before = read_record(context.run_dir)
-    same = before is not None and before.finished is not None and before.outcome == outcome
-    finished = before.finished if same and before else datetime.now(UTC).isoformat(timespec="seconds")
-    done = record.model_copy(update={"finished": finished, "outcome": outcome})
-    write_record(context.run_dir, done)
-    write_report(context.run_dir)
+    before, treatments = read_record(run_dir), record_of(layout)
+    same = before is not None and (before.outcome, before.layout) == (outcome, treatments)
+    finished = (before.finished if same and before else None) or datetime.now(UTC).isoformat(timespec="seconds")
+    done = record.model_copy(update={"finished": finished, "outcome": outcome, "layout": treatments})
+    write_record(run_dir, done)
+    write_report(run_dir)
     return done
 
 

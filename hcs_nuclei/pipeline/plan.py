@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.provenance import Calibration, RunRecord
 from hcs_nuclei.plate import Channel, Plate, Well
 from hcs_nuclei.settings import Settings
@@ -72,7 +73,8 @@ class Shard:
 class Plan:
     """A run that is ready to go on: its context, its plate, the wells that are outstanding.
 
-    `finished` wells are already there; `record` is what ``run.json`` holds, None before the plate was calibrated.
+    `finished` wells are already there; `record` is what ``run.json`` holds, None before the plate was calibrated;
+    `layout` has the treatments.
     """
 
     context: Context
@@ -80,13 +82,15 @@ class Plan:
     outstanding: tuple[WellJob, ...]
     finished: int
     record: RunRecord | None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run ended, as the tables tell it.
 
-    `made` wells were processed now, `kept` were there before; `faults` has one line for each field that is not ok.
+    `made` wells were processed now, `kept` were there before; `faults` has one line for each field that is not ok;
+    `layout` says where the treatments came from.
     """
 
     run_dir: Path
@@ -98,6 +102,7 @@ class RunResult:
     fields_by_status: dict[str, int]
     faults: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    layout: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -19,9 +19,11 @@ from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
 from hcs_nuclei.outputs.provenance import RUN_FILE, RunRecord, read_record
 from hcs_nuclei.outputs.tables import read_commit, well_table_path
+from hcs_nuclei.outputs.treatments import LAYOUT_FILE
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob, well_fingerprint
+from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
 from hcs_nuclei.plate import Channel, Plate, Well, safe_name
-from hcs_nuclei.settings import Settings
+from hcs_nuclei.settings import NO_RESULT, Settings
 from hcs_nuclei.sources import open_plate
 
 _NUCLEAR_NAMES = (
@@ -39,7 +41,7 @@ _NUCLEAR_NAMES = (
     "nuclear",
 )
 _PREVIOUS = ".previous"
-_TABLES = ("nuclei", "fields.parquet", "wells.parquet", "wells.csv", "report.html", RUN_FILE)
+_TABLES = ("nuclei", "fields.parquet", "wells.parquet", "wells.csv", "report.html", LAYOUT_FILE, RUN_FILE)
 _RETRY_STATUSES = frozenset({"missing", "unreadable", "failed", "incomplete"})
 
 
@@ -51,15 +53,18 @@ def prepare_plate(
     Nothing is written. With `overwrite` every well is outstanding; :func:`set_aside` then moves the former run away.
 
     Raises:
-        NotAPlateError, ChannelError, ModelError, SettingsError: the call cannot be carried out.
+        NotAPlateError, ChannelError, LayoutError, ModelError, SettingsError: the call cannot be carried out.
         OutputError: `out` cannot be used.
         RunConflictError: the run directory holds another plate, or other settings, model or input.
     """
     plate = open_plate(directory, pattern=settings.pattern, plate_name=settings.plate_name)
+    check_plate(plate, settings)
     nuclear = choose_channel(plate, settings.channel)
     model_directory, card = resolve_model(settings.model)
     run_dir = out / run_name(plate)
     check_output(run_dir, directory, plate)
+    record = None if overwrite else read_record(run_dir)
+    layout, settings = choose_layout(plate, settings, run_dir, record)
     context = Context(
         root=plate.root,
         run_dir=run_dir,
@@ -73,18 +78,17 @@ def prepare_plate(
         model_directory=model_directory,
         model_sha256=card.sha256,
     )
-    record = None if overwrite else read_record(context.run_dir)
     if record is None:
         if not overwrite and (context.run_dir / "nuclei").is_dir() and any((context.run_dir / "nuclei").iterdir()):
             raise RunConflictError(
                 f"{context.run_dir} holds tables but no {RUN_FILE}, so it cannot be told what they were made from. "
                 "Choose another --out, or process the plate again with --overwrite."
             )
-        return Plan(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None), card
+        return Plan(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None, layout), card
     check_same(record, context, card)
     context = replace(context, calibration=record.calibration)
     outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
-    return Plan(context, plate, outstanding, finished, record), card
+    return Plan(context, plate, outstanding, finished, record, layout), card
 
 
 def choose_channel(plate: Plate, wanted: str | None) -> Channel:
@@ -167,7 +171,9 @@ def check_same(record: RunRecord, context: Context, card: ModelCard) -> None:
         )
     if record.settings_fingerprint != context.settings.fingerprint():
         before, now = record.settings.model_dump(mode="json"), context.settings.model_dump(mode="json")
-        changed = [f"{k}: {before[k]!r} before, {now[k]!r} now" for k in now if before[k] != now[k] and k != "model"]
+        changed = [
+            f"{k}: {before[k]!r} before, {now[k]!r} now" for k in now if before[k] != now[k] and k not in NO_RESULT
+        ]
         differing.append("settings differ (" + "; ".join(changed) + ")")
     if record.algorithm_version != ALGORITHM_VERSION:
         differing.append(f"it was made by hcs-nuclei {record.hcs_nuclei_version}, which segments or measures otherwise")

@@ -21,6 +21,7 @@ from hcs_nuclei.pipeline.calibrate import calibrate_plate, sample_fields
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards, well_fingerprint
 from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
+from hcs_nuclei.pipeline.treatments import layout_words
 from hcs_nuclei.pipeline.well import WellSummary, fail_well, process_shard
 from hcs_nuclei.settings import Settings
 
@@ -212,7 +213,8 @@ def end_run(plan: Plan, summaries: list[WellSummary], on_progress: OnProgress = 
         wells_by_status=record.outcome.wells_by_status,
         fields_by_status=record.outcome.fields_by_status,
         faults=record.outcome.faults,
-        warnings=record.warnings,
+        warnings=(*record.warnings, *(record.layout.warnings if record.layout else ())),
+        layout=layout_words(record.layout),
     )
 
 
