@@ -23,7 +23,15 @@ from hcs_nuclei.sources import open_plate, read_image
 
 EVERY_FORMAT = sorted(PLATE_LAYOUTS)
 #: How each format numbers its first field.
-FIRST_FIELD = {"imagexpress": 1, "operetta": 1, "cellvoyager": 1, "cellomics": 0, "incell": 1, "scanr": 1}
+FIRST_FIELD = {
+    "imagexpress": 1,
+    "operetta": 1,
+    "cellvoyager": 1,
+    "cellomics": 0,
+    "incell": 1,
+    "scanr": 1,
+    "ome-tiff": 1,
+}
 #: Where the number of a field and of a channel stand in the image files' names, and how a well is named in them.
 IMAGE_NAMES = {
     "imagexpress": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)\.TIF",
@@ -32,6 +40,7 @@ IMAGE_NAMES = {
     "cellomics": r"SIM-0001_(?P<well>[A-Z]\d\d)f(?P<field>\d\d)d(?P<channel>\d)\.tif",
     "incell": r"(?P<well>[A-Z] - \d\d)\(fld (?P<field>\d) wv (?P<channel>DAPI|FITC) - (?:DAPI|FITC)\)\.tif",
     "scanr": r"(?P<well>[A-Z]\d+)--W\d{5}--P(?P<field>\d{5})--Z00000--T00000--(?P<channel>DAPI|FITC)\.tif",
+    "ome-tiff": r"SIM-0001_(?P<well>[A-Z]\d\d)\.ome\.tiff",
 }
 
 
@@ -57,6 +66,11 @@ def _pixels(plate: SimulatedPlate, vendor: str) -> dict[tuple[str, int, int], np
         names = match.groupdict()
         where = parse_well(names["well"]) if "well" in names else (int(names["row"]), int(names["column"]))
         first = FIRST_FIELD[vendor]
+        if "field" not in names:  # a well's fields one after another, a page for each of two channels
+            with tifffile.TiffFile(path) as tiff:
+                for number, page in enumerate(tiff.pages):
+                    images[well_name(*where), number // 2, number % 2] = page.asarray()
+            continue
         known = {"DAPI": 0, "FITC": 1}.get(names["channel"])
         channel = int(names["channel"]) - first if known is None else known
         images[well_name(*where), int(names["field"]) - first, channel] = tifffile.imread(path)

@@ -32,6 +32,7 @@ from hcs_nuclei.simulate.design import WellDesign, design_wells, plate_region
 from hcs_nuclei.simulate.fields import SimulatedField, simulate_field
 from hcs_nuclei.simulate.imagexpress import write_imagexpress
 from hcs_nuclei.simulate.incell import write_incell
+from hcs_nuclei.simulate.ome_tiff import write_ome_tiff
 from hcs_nuclei.simulate.operetta import write_operetta
 from hcs_nuclei.simulate.optics import Shading
 from hcs_nuclei.simulate.scanr import write_scanr
@@ -57,6 +58,7 @@ PLATE_LAYOUTS: Mapping[str, PlateFormat] = {
     "cellomics": PlateFormat(write_cellomics, first_field=0),
     "incell": PlateFormat(write_incell),
     "scanr": PlateFormat(write_scanr),
+    "ome-tiff": PlateFormat(write_ome_tiff),
 }
 
 

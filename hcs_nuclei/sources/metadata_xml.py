@@ -60,7 +60,7 @@ def root_tag(path: Path, content: bytes | None = None) -> str:
 def elements(path: Path, wanted: Collection[str], content: bytes | None = None) -> Iterator[tuple[str, Element]]:
     """(name, element) of every element called one of `wanted` in the root's namespace, with its children, in order.
 
-    `content` is as in :func:`root_tag`.
+    A name with a namespace of its own is wanted as ``{namespace}name``. `content` is as in :func:`root_tag`.
 
     defusedxml parses up to the root element; the rest, where XML allows no declarations, is left to the standard
     library's parser in C, since a plate's index has millions of elements (about half the time, measured).
@@ -69,7 +69,7 @@ def elements(path: Path, wanted: Collection[str], content: bytes | None = None) 
         NotAPlateError: as :func:`root_tag`, or the file is cut short.
     """
     namespace = root_tag(path, content).rpartition("}")
-    tags = {"".join(namespace[:2]) + name: name for name in wanted}
+    tags = {name if name.startswith("{") else "".join(namespace[:2]) + name: local(name) for name in wanted}
     try:
         with _opened(path, content) as file:
             for _, element in ElementTree.iterparse(file, events=("end",)):

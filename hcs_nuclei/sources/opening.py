@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Plate
-from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, incell, operetta, scanr
+from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, incell, ome_tiff, operetta, scanr
 from hcs_nuclei.sources.assembly import listed
 from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing, plate_folder, survey
 from hcs_nuclei.sources.pattern import read_by_pattern
@@ -30,6 +30,7 @@ READERS = (
     Reader("Operetta/Opera Phenix (Harmony's Index.idx.xml)", operetta.recognise, operetta.read),
     Reader("IN Cell Analyzer (.xdce, or A - 01(fld 1 wv 390 - Blue).tif)", incell.recognise, incell.read),
     Reader("scanR (data/B2--W00014--P00001--Z00000--T00000--DAPI.tif)", scanr.recognise, scanr.read),
+    Reader("OME-TIFF (.companion.ome, or .ome.tif with a plate)", ome_tiff.recognise, ome_tiff.read),
     Reader("Cellomics (<plate>_<well>f00d0.tif)", cellomics.recognise, cellomics.read),
     Reader("ImageXpress (.HTD, or <plate>_<well>_s1_w1.tif)", imagexpress.recognise, imagexpress.read),
 )
