@@ -76,7 +76,7 @@ def _waited_for(plate: Path, pattern: str | None, quiet: float, timeout: float |
 def simulate(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the plate and, beside it, its truth are made.")],
     format_name: Annotated[
-        str, typer.Option("--format", help="imagexpress, operetta, cellvoyager or cellomics.")
+        str, typer.Option("--format", help="imagexpress, operetta, cellvoyager, cellomics, incell, scanr or ome-tiff.")
     ] = "imagexpress",
     wells: Annotated[int, typer.Option(min=1, help="Number of wells.")] = 24,
     fields: Annotated[int, typer.Option(min=1, help="Fields in each well.")] = 1,
