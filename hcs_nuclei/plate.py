@@ -201,7 +201,7 @@ class Plate:
 
     Attributes:
         root: the directory that plane paths are relative to; only ever read.
-        vendor: which reader recognised it (``imagexpress``, ``operetta``, ``cellvoyager``, ``cellomics``, ``pattern``).
+        vendor: which reader recognised it (``imagexpress``, ``operetta``, ``cellvoyager`` …).
         reason: why it was recognised, in words for the user.
         name: the vendor's barcode or plate name, else the directory's name.
         acquisition: the vendor's measurement or plate-run id, empty where there is none.
