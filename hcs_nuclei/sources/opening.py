@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Plate
-from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, incell, ome_tiff, operetta, scanr
+from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, incell, ome_tiff, ome_zarr, operetta, scanr
 from hcs_nuclei.sources.assembly import listed
 from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing, plate_folder, survey
 from hcs_nuclei.sources.pattern import read_by_pattern
@@ -69,11 +69,17 @@ def _directory(directory: Path | str) -> Path:
 
 
 def _recognised(directory: Path) -> Plate:
+    store = ome_zarr.enclosing_plate(directory)  # before its many files are listed
+    if store is not None:
+        return ome_zarr.read(store)
     listings = survey(_outermost(directory))
-    if not listings:
-        raise NotAPlateError(f"The directory {directory} is empty: no file lies in it or below it.")
     found = [(listing, *claim) for listing in listings if (claim := _claim(listing))]
     if not found:
+        stores = ome_zarr.plates_in(directory)
+        if stores:
+            return ome_zarr.read(_only(directory, stores))
+        if not listings:
+            raise NotAPlateError(f"The directory {directory} is empty: no file lies in it or below it.")
         raise NotAPlateError(_unrecognised(directory, listings))
     # What is named is meant: pictures that somebody made of a plate, in a folder inside it, are no second plate.
     own = [claim for claim in found if claim[0] is listings[0] and listings[0].root == directory]
@@ -82,6 +88,13 @@ def _recognised(directory: Path) -> Plate:
         raise NotAPlateError(f"{directory} holds {len(found)} plates: {listed(names, 10)}. Name one of them.")
     listing, reader, reason = own[0] if own else found[0]
     return reader.read(listing, reason)
+
+
+def _only(directory: Path, plates: list[Path]) -> Path:
+    if len(plates) > 1:
+        names = listed([plate.name for plate in plates], 10)
+        raise NotAPlateError(f"{directory} holds {len(plates)} plates: {names}. Name one of them.")
+    return plates[0]
 
 
 def _claim(listing: Listing) -> tuple[Reader, str] | None:
@@ -112,7 +125,7 @@ def _is_harmony(directory: Path) -> bool:
 
 
 def _unrecognised(directory: Path, listings: list[Listing]) -> str:
-    tried = "\n".join(f"  {reader.name}" for reader in READERS)
+    tried = "\n".join(f"  {name}" for name in (*(reader.name for reader in READERS), "OME-Zarr (a group with a plate)"))
     images = [listing.root / name for listing in listings for name in listing.images[:1]]
     if images:
         example = f"An image there is called {os.path.relpath(images[0], directory)}."

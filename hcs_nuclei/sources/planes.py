@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hcs_nuclei.errors import PlaneError
 from hcs_nuclei.plate import Plane
+from hcs_nuclei.sources import ome_zarr_arrays
 from hcs_nuclei.sources.tiff import opened_tiff
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def read_image(root: Path, planes: Sequence[Plane]) -> Image:
     import numpy as np
 
     paths = [_existing(root, plane) for plane in _expected(planes)]
-    image = _read(paths[0], planes[0])
+    image = _read(root, paths[0], planes[0])
     for path, plane in zip(paths[1:], planes[1:], strict=True):
-        other = _read(path, plane)
+        other = _read(root, path, plane)
         if (other.shape, other.dtype) != (image.shape, image.dtype):
             raise PlaneError(
                 f"{plane.path} is {_size(other)}, but {planes[0].path} of the same field and channel is "
@@ -60,11 +61,16 @@ def first_shape(root: Path, planes: Sequence[Plane]) -> tuple[tuple[int, int], n
     Raises:
         PlaneError: none is there, or the first that is there cannot be read as :func:`read_image` would.
     """
+    import numpy as np
+
     there = [plane for plane in _expected(planes) if plane.path] or planes[:1]
     path = _existing(root, there[0])
     try:
         if path.suffix.lower() == ".png":
             return _png_shape(path, there[0])
+        if path.is_dir():
+            form = _checked_array(root, path, there[0])
+            return (form.shape[-2], form.shape[-1]), np.dtype(form.dtype)
         with opened_tiff(path) as tiff:
             page = _checked_page(tiff, path, there[0])
             return (int(page.imagelength), int(page.imagewidth)), page.dtype
@@ -91,6 +97,8 @@ def _existing(root: Path, plane: Plane) -> Path:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise PlaneError(f"{plane.path} cannot be read: {why}.", fault="missing") from None
+    if stat.S_ISDIR(status.st_mode) and any((path / name).is_file() for name in ome_zarr_arrays.DOCUMENTS):
+        return path
     if not stat.S_ISREG(status.st_mode):
         raise PlaneError(f"{plane.path} is not a file.")
     if status.st_size == 0:
@@ -98,14 +106,30 @@ def _existing(root: Path, plane: Plane) -> Path:
     return path
 
 
-def _read(path: Path, plane: Plane) -> Image:
+def _read(root: Path, path: Path, plane: Plane) -> Image:
     try:
-        image = _read_png(path, plane) if path.suffix.lower() == ".png" else _read_tiff(path, plane)
+        if path.is_dir():
+            image = ome_zarr_arrays.read_page(path, _checked_array(root, path, plane), plane.page)
+        else:
+            image = _read_png(path, plane) if path.suffix.lower() == ".png" else _read_tiff(path, plane)
         return _single_channel(image, plane)
     except PlaneError:
         raise
     except Exception as error:  # decoders raise whatever the damage led them to
         raise _unreadable(path, plane, error) from None
+
+
+def _checked_array(root: Path, path: Path, plane: Plane) -> ome_zarr_arrays.ArrayForm:
+    """The form of the Zarr array at `path`, whose files of this plane are all there."""
+    try:
+        form = ome_zarr_arrays.read_form(path)
+        if form is None:
+            raise PlaneError("its metadata are gone", fault="missing")
+        ome_zarr_arrays.check_plane(root, path, form, plane.page, MAX_SAMPLES)
+    except PlaneError as error:
+        which = f"{plane.path}, channel {plane.channel}, time point {plane.timepoint}, z {plane.z}"
+        raise PlaneError(f"{which}: {error}. Copy it again, or convert the plate again.", fault=error.fault) from None
+    return form
 
 
 def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
@@ -234,7 +258,7 @@ def _unreadable(path: Path, plane: Plane, error: Exception) -> PlaneError:
     # A file that begins as an image does was one: the rest of it is what is wrong.
     return PlaneError(
         f"{plane.path} cannot be read as an image: {what}. Copy it again from the instrument.",
-        fault="truncated" if _begins_as_image(path) else "wrong-type",
+        fault="truncated" if path.is_dir() or _begins_as_image(path) else "wrong-type",
     )
 
 

@@ -1,0 +1,196 @@
+"""A Zarr array on disk in, one of its planes out: Zarr 2 and 3, chunk files that are missing or damaged said.
+
+::
+
+    <array>/.zarray      0/1/0/0/0  or  0.1.0.0.0         Zarr 2: chunks by their place on each axis
+    <array>/zarr.json    c/0/1/0/0/0                      Zarr 3: chunks, or shards that hold several
+
+Zarr reads a chunk file that is not there as its fill value, so that a copy that broke off would be black images. Here
+a plane of which no chunk file is there is missing, and one of which some are is damaged. Chunks that are left out
+*within* a shard are recorded so by the shard's own index, and are the fill value.
+
+Sources: the Zarr 2 and Zarr 3 core specifications; https://ngff.openmicroscopy.org/0.4/ and 0.5.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hcs_nuclei.errors import PlaneError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+DOCUMENTS = ("zarr.json", ".zarray")
+_DTYPES = {"uint8": "uint8", "uint16": "uint16", "|u1": "uint8", "<u1": "uint8", "<u2": "uint16", ">u2": "uint16"}
+#: Whatever else a store may name is refused: numcodecs has a filter that runs code from the file (pickle).
+_CODECS = frozenset(
+    {"blosc", "zstd", "gzip", "zlib", "bz2", "lzma", "lz4", "shuffle", "delta"}
+    | {"bytes", "transpose", "crc32c", "sharding_indexed"}
+)
+_AGAIN = "Copy it again, or convert the plate again."
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayForm:
+    """How an array is stored: `shape` and `chunks` (those of a file: a chunk, or a shard) over all axes, y and x last.
+
+    `separator` stands between a chunk's places in its name, `prefix` before them.
+    """
+
+    zarr_format: int
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+    separator: str
+    prefix: str
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Lengths of the axes before y and x; a plane's page counts through them, the last one fastest."""
+        return self.shape[:-2]
+
+    def place(self, page: int) -> tuple[int, ...]:
+        """Index on each leading axis of a page."""
+        index = []
+        for length in reversed(self.leading):
+            page, rest = divmod(page, length)
+            index.append(rest)
+        return tuple(reversed(index))
+
+    def chunk_names(self, page: int) -> Iterator[str]:
+        """Names, relative to the array, of the files that hold a page."""
+        head = [at // size for at, size in zip(self.place(page), self.chunks, strict=False)]
+        tail = (range(-(-n // size)) for n, size in zip(self.shape[-2:], self.chunks[-2:], strict=True))
+        for place in product(*tail):
+            yield self.prefix + self.separator.join(map(str, (*head, *place)))
+
+
+def read_form(array: Path) -> ArrayForm | None:
+    """The form of the array in the directory `array`; None where there is no array.
+
+    Raises:
+        PlaneError: its metadata cannot be read, or are of an array that cannot be an image here.
+    """
+    for name in DOCUMENTS:
+        try:
+            content = (array / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise PlaneError(f"{name} of the array cannot be read: {error.strerror}.") from None
+        return _form(content, name)
+    return None
+
+
+@lru_cache(maxsize=256)  # the arrays of a plate are alike, and so are their documents
+def _form(content: bytes, name: str) -> ArrayForm:
+    try:
+        document = json.loads(content)
+        form, codecs = _of_zarr_2(document) if name == ".zarray" else _of_zarr_3(document)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise PlaneError(f"{name} of the array does not describe a Zarr array ({error!r}). {_AGAIN}") from None
+    if form.dtype not in {"uint8", "uint16"}:
+        raise PlaneError(
+            f"The array holds {form.dtype}; expected uint8 or uint16: convert it to counts.", fault="wrong-type"
+        )
+    if not 2 <= len(form.shape) == len(form.chunks) or min((*form.shape, *form.chunks)) < 1:
+        raise PlaneError(f"The array has the shape {form.shape} in chunks of {form.chunks}. {_AGAIN}")
+    if odd := sorted(set(codecs) - _CODECS):
+        raise PlaneError(f"The array is stored with {', '.join(odd)}, which is not read; write it with blosc or zstd.")
+    return form
+
+
+def _of_zarr_2(document: dict[str, Any]) -> tuple[ArrayForm, list[str]]:
+    parts = [document.get("compressor"), *(document.get("filters") or ())]
+    dtype = str(document["dtype"])
+    separator = document.get("dimension_separator", ".")
+    form = ArrayForm(2, _sizes(document["shape"]), _sizes(document["chunks"]), _DTYPES.get(dtype, dtype), separator, "")
+    return form, [str(part["id"]) for part in parts if part]
+
+
+def _of_zarr_3(document: dict[str, Any]) -> tuple[ArrayForm, list[str]]:
+    dtype = str(document["data_type"])
+    encoding = document["chunk_key_encoding"]
+    plain = encoding["name"] == "default"
+    separator = encoding.get("configuration", {}).get("separator", "/" if plain else ".")
+    chunks = _sizes(document["chunk_grid"]["configuration"]["chunk_shape"])
+    prefix = f"c{separator}" if plain else ""
+    form = ArrayForm(3, _sizes(document["shape"]), chunks, _DTYPES.get(dtype, dtype), separator, prefix)
+    return form, list(_codec_names(document["codecs"]))
+
+
+def _codec_names(codecs: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for codec in codecs:
+        yield str(codec["name"]).removeprefix("numcodecs.")
+        inner = codec.get("configuration", {})
+        yield from _codec_names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+
+
+def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
+    sizes = tuple(numbers)
+    if not all(type(size) is int for size in sizes):
+        raise ValueError(f"{sizes} are not whole numbers")
+    return sizes
+
+
+def pages_there(array: Path, form: ArrayForm) -> list[bool]:
+    """For each page of the array whether at least one file of it is there; no file is opened."""
+    pages = range(math.prod(form.leading))
+    return [any(os.path.exists(f"{array}/{name}") for name in form.chunk_names(page)) for page in pages]
+
+
+def check_plane(root: Path, array: Path, form: ArrayForm, page: int, most: int) -> None:
+    """Every file of a page is there, within `root`, and the page and its chunks are of at most `most` samples.
+
+    Raises:
+        PlaneError: they are not; the words begin with what is wrong, and name no array.
+    """
+    if not 0 <= page < math.prod(form.leading):
+        raise PlaneError(f"it has {math.prod(form.leading)} planes; plane {page} is expected", fault="truncated")
+    if max(math.prod(form.shape[-2:]), math.prod(form.chunks)) > most:
+        raise PlaneError(
+            f"it says that it is {form.shape[-1]:,} × {form.shape[-2]:,} pixels in chunks of {form.chunks}; "
+            f"at most {most:,} samples are read",
+            fault="wrong-size",
+        )
+    names = list(form.chunk_names(page))
+    inside = os.path.realpath(root) + os.sep
+    absent = 0
+    for name in names:
+        path = os.path.realpath(array / name)
+        if not path.startswith(inside):
+            raise PlaneError(f"its chunk {name} is a link that leaves the plate directory, and is not followed")
+        try:
+            status = os.stat(path)
+        except OSError:
+            absent += 1
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            raise PlaneError(f"its chunk {name} is not a file")
+        if status.st_size == 0:
+            raise PlaneError(f"its chunk {name} is empty (0 bytes)", fault="zero-byte")
+    if absent == len(names):
+        raise PlaneError("none of its chunks is there", fault="missing")
+    if absent:
+        raise PlaneError(f"{len(names) - absent} of its {len(names)} chunks are there", fault="truncated")
+
+
+def read_page(array: Path, form: ArrayForm, page: int) -> npt.NDArray[Any]:
+    """One page, shape (y, x), uint8 or uint16; raises whatever zarr and its decoders raise for what the files hold."""
+    import numpy as np
+    import zarr
+
+    stored = zarr.open_array(array, mode="r", zarr_format=2 if form.zarr_format == 2 else 3)
+    plane: Any = (*form.place(page), slice(None), slice(None))
+    image: npt.NDArray[Any] = np.asarray(stored[plane])
+    return image.astype(image.dtype.newbyteorder("="), copy=False)
