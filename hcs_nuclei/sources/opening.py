@@ -87,7 +87,10 @@ def _recognised(directory: Path) -> Plate:
         names = [os.path.relpath(listing.root, directory) for listing, _, _ in found]
         raise NotAPlateError(f"{directory} holds {len(found)} plates: {listed(names, 10)}. Name one of them.")
     listing, reader, reason = own[0] if own else found[0]
-    return reader.read(listing, reason)
+    try:
+        return reader.read(listing, reason)
+    except NotAPlateError as error:
+        raise NotAPlateError(f"{error} It is read so because {reason}.") from None
 
 
 def _only(directory: Path, plates: list[Path]) -> Path:
