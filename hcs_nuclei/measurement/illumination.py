@@ -7,6 +7,7 @@ numbers, the same for every image size, and what it was can be read in ``run.jso
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ FEWEST_FIELDS = 16
 #: A gain below it multiplies noise by more than four, one above it leaves the rest of the field in the dark: no lamp
 #: and no objective is like that, but a wrong file is, and a well's wall in the picture.
 PLAUSIBLE_GAIN = (0.25, 2.5)
-#: Two halves of a sample whose gains differ by more (root mean square) say nothing about the rest of the plate.
-WORST_AGREEMENT = 0.04
+#: Root mean square error of an estimated gain, as two halves of the sample tell it, above which it is worth nothing.
+WORST_UNCERTAINTY = 0.03
 
 #: An estimate's degree: Harmony's own. Higher ones follow the cells.
 _DEGREE = 4
@@ -33,6 +34,10 @@ _TILES = 32
 _PARTS = 4
 #: Which of a tile's 16 parts is its background, from the darkest: the nuclei of a dense field leave that many free.
 _BACKGROUND_PART = 3
+#: Tiles at the field's edge that the estimate does not look at: some cameras and exports have an odd first row.
+_RIM = 1
+#: Points on the photon transfer curve.
+_BINS = 12
 _DIGITS = 7
 
 Floats = npt.NDArray[np.float64]
@@ -133,14 +138,15 @@ def profile_of_reference(flat: npt.NDArray[Any], dark: npt.NDArray[Any] | float 
 
 
 def estimate_profile(images: Iterable[npt.NDArray[Any]]) -> Profile:
-    """The profile of one channel, from fields of many wells; images without contrast are left out.
+    """The profile of one channel, from fields of many wells; images with one value only are left out.
 
     Cells lie everywhere on a plate, so what all fields have in common is the instrument's. Each field is reduced to
-    32 × 32 tiles: the background of a tile (a low quantile over its 16 parts) and its foreground (what it has on top
-    on average). The tiles' median over all fields, fitted with a polynomial of degree 4, gives the *shape* of the
-    illumination, precisely, but not its strength: a background is the camera's offset as well, which no lamp shades.
-    The foreground has no offset; the one number that is left, the share of the background that is light, is found by
-    regressing it on the shape. The offset follows from that.
+    32 × 32 tiles and each tile to its background, the fourth-darkest of its 16 parts. The median of that over all
+    fields, each relative to its own average, fitted with a polynomial of degree 4, is the *shape* of the illumination.
+    Its *strength* is not in it: the camera's offset, which no lamp shades, makes every background flatter. The offset
+    is read off the pixels' noise, whose variance grows in proportion to the light (the photon transfer curve) and so
+    is nothing where there is no light. Read noise makes that a little too low (by its variance over the counts per
+    electron), which corrects a little too weakly, never too strongly.
 
     Args:
         images: (y, x) camera counts; read one at a time.
@@ -148,58 +154,68 @@ def estimate_profile(images: Iterable[npt.NDArray[Any]]) -> Profile:
     Raises:
         ProfileError: too few fields, fields too small, halves of the sample that do not agree, or no plausible result.
 
-    Source: what is common to many fields as illumination, Singh et al. 2014 (J Microsc 256:231); the decomposition
-    into an offset and a multiplied light, BaSiC, Peng et al. 2017 (Nat Commun 8:14836); the steps are ours.
+    Source: what is common to many fields as illumination, Singh et al. 2014 (J Microsc 256:231); an offset and a
+    multiplied light, Peng et al. 2017 (BaSiC, Nat Commun 8:14836); the offset from noise, Janesick et al. 1985 and
+    EMVA standard 1288. The steps between are ours.
     """
-    reduced = [_tiles(image) for image in images if image.min() < image.max()]
-    if len(reduced) < FEWEST_FIELDS:
-        raise ProfileError(f"{len(reduced)} fields of the sample hold an image; {FEWEST_FIELDS} are needed")
-    background, foreground = (np.stack(kind) for kind in zip(*reduced, strict=True))
-    profile = _estimated(background, foreground)
+    fields = [_backgrounds(image) for image in images if image.min() < image.max()]
+    if len(fields) < FEWEST_FIELDS:
+        raise ProfileError(f"{len(fields)} fields of the sample hold an image; {FEWEST_FIELDS} are needed")
+    levels, noise = (np.stack(kind) for kind in zip(*fields, strict=True))
+    offset = _offset(levels, noise)
     shape = (_TILES, _TILES)
-    halves = [surface(_estimated(background[i::2], foreground[i::2]).gain, shape) for i in (0, 1)]
+    halves = [surface(_gain(levels[i::2], offset), shape) for i in (0, 1)]
     # Each half is off by √2 times what the whole is, and their difference by √2 times that.
-    disagreement = float(np.sqrt(np.mean((halves[0] - halves[1]) ** 2))) / 2
-    if disagreement > WORST_AGREEMENT:
+    uncertainty = float(np.sqrt(np.mean((halves[0] - halves[1]) ** 2))) / 2
+    if not uncertainty <= WORST_UNCERTAINTY:
         raise ProfileError(
-            f"two halves of the sample differ, so the estimate is uncertain by {disagreement:.1%}; "
-            f"{WORST_AGREEMENT:.0%} is the most that is believed"
+            f"two halves of the sample differ, so the estimate is uncertain by {uncertainty:.1%}; "
+            f"at most {WORST_UNCERTAINTY:.0%} is believed"
         )
-    return profile
+    return plausible(Profile(_gain(levels, offset), (offset,)))
 
 
-def _estimated(background: Floats, foreground: Floats) -> Profile:
-    """The profile from (fields, 32, 32) backgrounds and foregrounds in counts."""
-    levels = background.mean(axis=(1, 2))
-    shape = np.asarray(_fit(np.median(background / levels[:, None, None], axis=0), _DEGREE))
+def _gain(levels: Floats, offset: float) -> Coefficients:
+    """Coefficients of the gain, from (fields, 32, 32) backgrounds in counts and the camera's offset."""
+    averages = levels.mean(axis=(1, 2))
+    shape = np.asarray(_fit(np.median(levels / averages[:, None, None], axis=0), _DEGREE, rim=_RIM))
     shape /= average(tuple(shape))
-    bent = surface(tuple(shape), (_TILES, _TILES)).astype(np.float64) - 1
-    level = float(np.median(levels))
-    share = 1 / _strength(bent, foreground)
-    # No offset is above the darkest background, none is below 0.
-    darkest = float(np.quantile(background, 0.001))
-    share = min(1.0, max(share, 1 - darkest / level))
-    gain = shape / share
-    gain[0] += 1 - 1 / share
-    return plausible(Profile(tuple(gain.tolist()), ((1 - share) * level,)))
+    level = float(np.median(averages))
+    gain = shape * level / (level - offset)
+    gain[0] -= offset / (level - offset)
+    return tuple(float(c) for c in gain)
 
 
-def _strength(bent: Floats, foreground: Floats) -> float:
-    """How many times more the foreground follows `bent` (the shape less its mean 1) than the background does."""
-    limit = np.quantile(foreground, 0.995)
-    light = np.minimum(foreground, limit).mean(axis=0)
-    if light.mean() <= 0 or not np.any(bent):
-        return 1.0
-    relative = light / light.mean() - 1
-    return max(float(np.sum(bent * relative) / np.sum(bent * bent)), 1e-9)
+def _offset(levels: Floats, noise: Floats) -> float:
+    """Counts at which backgrounds (fields, 32, 32) of variance `noise` would have none; 0 where that cannot be told."""
+    bounds = np.quantile(levels, np.linspace(0, 0.5, _BINS + 1))
+    bins = [(levels >= low) & (levels <= high) for low, high in itertools.pairwise(bounds)]
+    x = np.array([np.median(levels[here]) for here in bins])
+    y = np.array([np.median(noise[here]) for here in bins])
+    spread = float(np.sum((x - x.mean()) ** 2))
+    slope = float(np.sum((x - x.mean()) * (y - y.mean()))) / spread if spread > 0 else 0.0
+    if slope <= 0:
+        return 0.0
+    # A lamp that leaves less than a quarter of the background's light is not believed further below either.
+    return min(max(0.0, float(x.mean() - y.mean() / slope)), float(bounds[0]), 0.9 * float(np.median(levels)))
 
 
-def _tiles(image: npt.NDArray[Any]) -> tuple[Floats, Floats]:
-    """(32, 32) background and (32, 32) foreground of the tiles of one field, counts."""
+def _backgrounds(image: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """(32, 32) background of the tiles of one field in counts, and (32, 32) variance of its pixels' noise."""
+    values = image.astype(np.float32)
+    # Mixed differences: blur leaves cells little of what changes from one pixel to the next in both directions.
+    mixed = values[1:, 1:] - values[:-1, 1:] - values[1:, :-1] + values[:-1, :-1]
+    parts, noise = _parts(values), _parts(mixed * mixed / 4)
+    order = np.argsort(parts, axis=2, kind="stable")
+    background = np.take_along_axis(parts, order[:, :, _BACKGROUND_PART : _BACKGROUND_PART + 1], axis=2)[:, :, 0]
+    darker = np.take_along_axis(noise, order[:, :, : 2 * _BACKGROUND_PART], axis=2).mean(axis=2)
+    return background, darker
+
+
+def _parts(image: npt.NDArray[Any]) -> Floats:
+    """(32, 32, 16) means of the parts of each tile."""
     parts = _reduced(image, _TILES * _PARTS).reshape(_TILES, _PARTS, _TILES, _PARTS)
-    parts = parts.swapaxes(1, 2).reshape(_TILES, _TILES, _PARTS * _PARTS)
-    background = np.partition(parts, _BACKGROUND_PART, axis=2)[:, :, _BACKGROUND_PART]
-    return background, parts.mean(axis=2) - background
+    return parts.swapaxes(1, 2).reshape(_TILES, _TILES, _PARTS * _PARTS)
 
 
 def _reduced(image: npt.NDArray[Any], edge: int) -> Floats:
@@ -216,11 +232,12 @@ def _reduced(image: npt.NDArray[Any], edge: int) -> Floats:
     return values
 
 
-def _fit(values: Floats, degree: int) -> Coefficients:
-    """Coefficients of the polynomial of `degree` that is nearest to `values` (y, x)."""
-    y, x = (((np.arange(edge) + 0.5) / edge - 0.5) for edge in values.shape)
+def _fit(values: Floats, degree: int, rim: int = 0) -> Coefficients:
+    """Coefficients of the polynomial of `degree` that is nearest to `values` (y, x), without the `rim` outermost."""
+    inside = tuple(slice(rim, edge - rim) for edge in values.shape)
+    y, x = (((np.arange(edge) + 0.5) / edge - 0.5)[part] for edge, part in zip(values.shape, inside, strict=True))
     columns = [np.outer(y**b, x**a).ravel() for a, b in _powers(degree)]
-    solution, *_ = np.linalg.lstsq(np.stack(columns, axis=1), values.ravel(), rcond=None)
+    solution, *_ = np.linalg.lstsq(np.stack(columns, axis=1), values[inside].ravel(), rcond=None)
     return tuple(float(c) for c in solution)
 
 
