@@ -94,8 +94,7 @@ def correct(image: npt.NDArray[Any], profile: Profile) -> npt.NDArray[np.float32
 def average(coefficients: Coefficients) -> float:
     """The mean of a polynomial over the field."""
     return math.fsum(
-        c * _moment(a) * _moment(b)
-        for c, (a, b) in zip(coefficients, _powers(_degree(len(coefficients))), strict=True)
+        c * _moment(a) * _moment(b) for c, (a, b) in zip(coefficients, _powers(_degree(len(coefficients))), strict=True)
     )
 
 
@@ -129,9 +128,7 @@ def profile_of_reference(flat: npt.NDArray[Any], dark: npt.NDArray[Any] | float 
     Raises:
         ProfileError: no profile of an instrument, as :func:`plausible`, or an image smaller than 32 × 32 pixels.
     """
-    without_light = (
-        (float(dark),) if isinstance(dark, float | int) else _fit(_reduced(dark, _TILES), _REFERENCE_DEGREE)
-    )
+    without_light = (float(dark),) if isinstance(dark, float | int) else _fit(_reduced(dark, _TILES), _REFERENCE_DEGREE)
     light = _fit(_reduced(flat, _TILES), _REFERENCE_DEGREE)
     gain = [a - b for a, b in zip(light, (*without_light, *[0.0] * len(light)), strict=False)]
     return plausible(Profile(tuple(gain), without_light))
