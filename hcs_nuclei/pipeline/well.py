@@ -31,6 +31,7 @@ from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
 from hcs_nuclei.plate import Field, Well
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
 from hcs_nuclei.sources import read_image
+from hcs_nuclei.sources.assembly import ranges
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -256,6 +257,7 @@ def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
     """Every channel of one field at one time point; what is wrong with it stands in `status` and `error`."""
     view = _View(site, timepoint)
     faults: list[str] = []
+    notes: list[str] = []
     for channel in sorted(context.channels, key=lambda c: c != context.nuclear):
         nuclear = channel == context.nuclear
         planes = site.planes_of(channel.token, timepoint, context.settings.z)
@@ -266,8 +268,9 @@ def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
             continue
         lost = [p for p in planes if not p.path]
         if lost:
+            which = f" (z {ranges(p.z for p in lost)})" if len(planes) > 1 else ""
             why = f" ({lost[0].error})" if lost[0].error else ""
-            fault = f"{channel.name} plane is not there{why}"
+            fault = f"{channel.name} plane is not there{which}{why}"
             if nuclear:
                 view.status, view.error = "missing", fault
                 return view
@@ -276,16 +279,27 @@ def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
         try:
             image = read_image(context.root, planes)
             if not nuclear and image.shape != view.images[context.nuclear.token].shape:
-                raise PlaneError(f"{planes[0].path} is {image.shape}, {context.nuclear.name} is of another size")
+                height, width = view.images[context.nuclear.token].shape
+                raise PlaneError(
+                    f"{planes[0].path} is {image.shape[1]} × {image.shape[0]} pixels, "
+                    f"{context.nuclear.name} is {width} × {height}",
+                    fault="wrong-size",
+                )
         except PlaneError as error:
             if nuclear:
-                view.status, view.error = "unreadable", f"{channel.name}: {error}"
+                view.status, view.error = "unreadable", f"{channel.name} ({error.fault}): {error}"
                 return view
-            faults.append(f"{channel.name}: {error}")
+            faults.append(f"{channel.name} ({error.fault}): {error}")
             continue
+        notes += (
+            f"{channel.name} (duplicate): {plane.path} is used, not {', '.join(plane.doubles)}"
+            for plane in planes
+            if plane.doubles
+        )
         view.images[channel.token] = image
     if faults:
-        view.status, view.error = "incomplete", "; ".join(faults)
+        view.status = "incomplete"
+    view.error = "; ".join(faults + notes)
     return view
 
 
