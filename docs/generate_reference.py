@@ -32,7 +32,8 @@ def columns_page() -> str:
             *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.field_columns())),
             "\n## Wells: `wells.parquet`, `wells.csv`\n",
             *_table(("column", "type", "unit", "meaning"), map(_column_row, wells)),
-            "\nThen, for each feature `Nuclei_…`, `Median_Nuclei_…`: its median over the well's whole nuclei (those",
+            "\nWith a [plate layout](../how-to/plate-layouts.md), its columns stand after `Metadata_Timepoint`.\n",
+            "Last, for each feature `Nuclei_…`, `Median_Nuclei_…`: its median over the well's whole nuclei (those",
             "that do not touch the edge of a field), in the same unit.",
             "",
         ]

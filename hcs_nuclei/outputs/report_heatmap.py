@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hcs_nuclei.columns import well_columns
 from hcs_nuclei.plate import PLATE_FORMATS, row_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ _PITCH = {6: 96, 12: 88, 24: 76, 48: 68, 96: 62, 384: 40, 1536: 26}
 _TEXT_UP_TO = 384
 #: With fewer wells than this the ends of a scale are its extremes; with more, outliers do not stretch it.
 _ROBUST_FROM = 20
+#: Columns that a well table has without a layout.
+_OWN = frozenset(column.name for column in well_columns(()))
+_DOSE, _UNIT = "Metadata_Concentration", "Metadata_Concentration_unit"
+_TREATMENTS_SHOWN = 8
 _STATES = {"ok": "measured", "incomplete": "partial", "failed": "failed"}
 
 
@@ -214,7 +219,7 @@ def _words(row: Mapping[str, Any], values: Sequence[tuple[Metric, float | None]]
         first = f"{row['Metadata_Well']}: not measured"
     else:
         first = f"{row['Metadata_Well']}: {int(count):,} {'nucleus' if count == 1 else 'nuclei'}"
-    lines = [first, f"{fields} of {expected} field{'s' if expected > 1 else ''} measured"]
+    lines = [first, *_treatment(row), f"{fields} of {expected} field{'s' if expected > 1 else ''} measured"]
     for metric, value in values:
         if value is not None and not (metric.key == "count" and expected == 1):
             lines.append(f"{metric.label}: {number(value)} {metric.unit}")
@@ -225,6 +230,16 @@ def _words(row: Mapping[str, Any], values: Sequence[tuple[Metric, float | None]]
     if row["error"]:
         lines.append(row["error"][0].upper() + row["error"][1:])
     return "\n".join(lines)
+
+
+def _treatment(row: Mapping[str, Any]) -> list[str]:
+    """What the plate's layout says of a well, line by line; a concentration has its unit beside it."""
+    given = {name: value for name, value in row.items() if name not in _OWN and value is not None}
+    unit = given.pop(_UNIT, None) if _DOSE in given else None
+    return [
+        f"{name.removeprefix('Metadata_').replace('_', ' ')}: {value}{f' {unit}' if unit and name == _DOSE else ''}"
+        for name, value in list(given.items())[:_TREATMENTS_SHOWN]
+    ]
 
 
 def _palette() -> tuple[tuple[str, ...], int]:
