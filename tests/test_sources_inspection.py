@@ -1,13 +1,18 @@
-"""What a plate looks like in words."""
+"""What a plate looks like in words and as data: what is expected, what is there, and what is wrong with it."""
 
 from __future__ import annotations
 
+import random
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from hcs_nuclei.plate import Channel, Field, Plane, Plate, Well
-from hcs_nuclei.sources import inspection, render_inspection
+from hcs_nuclei.simulate import PLATE_LAYOUTS, simulate_plate
+from hcs_nuclei.sources import check_files, inspection, open_plate, render_inspection
 
 
 def plate_of(wells: list[Well], wells_in_format: int = 96, warnings: tuple[str, ...] = ()) -> Plate:
@@ -81,3 +86,165 @@ def test_the_data_name_every_missing_plane() -> None:
     ]
     assert (seen["expected_planes"], seen["found_planes"]) == (2, 1)
     assert (seen["rows"], seen["columns"], seen["format"]) == (32, 48, 1536)
+
+
+# --- exactly what is promised and not there ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_plates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same 6 wells with 2 fields and 2 channels in every format that is simulated."""
+    out = tmp_path_factory.mktemp("whole")
+    return {
+        name: simulate_plate(out / name, format=name, wells=6, fields=2, size=64).directory for name in PLATE_LAYOUTS
+    }
+
+
+def planes_by_file(plate: Plate) -> dict[str, set[tuple[str, int, str]]]:
+    """(well, field, channel) of the planes in each file."""
+    files: dict[str, set[tuple[str, int, str]]] = {}
+    for well in plate:
+        for site in well.fields:
+            for plane in site.planes:
+                files.setdefault(plane.path, set()).add((well.name, site.number, plane.channel))
+    return files
+
+
+def lost_files(plate: Plate, seed: int) -> list[str]:
+    """Some of the files, some of a field's, a whole well's, or a whole channel's, as the seed has it."""
+    rng = random.Random(seed)
+    files = planes_by_file(plate)
+    kind = seed // len(PLATE_LAYOUTS)
+    if kind == 1 and plate.expected_from == "metadata":
+        return [file for file, planes in files.items() if {well for well, _, _ in planes} == {plate.wells[2].name}]
+    if kind == 2:
+        token = plate.channels[1].token
+        return [file for file, planes in files.items() if {channel for _, _, channel in planes} == {token}]
+    return rng.sample(sorted(files), rng.randint(1, len(files) // 2))
+
+
+@pytest.mark.parametrize("seed", range(max(20, 3 * len(PLATE_LAYOUTS))))
+def test_an_incomplete_plate_lacks_exactly_what_was_taken_away(
+    seed: int, whole_plates: dict[str, Path], tmp_path: Path
+) -> None:
+    name = list(PLATE_LAYOUTS)[seed % len(PLATE_LAYOUTS)]
+    whole = open_plate(whole_plates[name])
+    files = planes_by_file(whole)
+    lost = lost_files(whole, seed)
+    gone = set().union(*(files[file] for file in lost)) if lost else set()
+    copy = Path(shutil.copytree(whole_plates[name], tmp_path / whole_plates[name].name))
+    inside = copy / whole.root.relative_to(whole_plates[name].resolve())
+    for file in lost:
+        shutil.rmtree(inside / file) if (inside / file).is_dir() else (inside / file).unlink()
+    plate = open_plate(copy)
+    seen = inspection(plate, check_files(plate))
+    absent = {absence["channel"]: absence["planes"] for absence in seen["absent"]}
+    missing = {(plane["well"], plane["field"], plane["channel"]) for plane in seen["missing"]}
+    missing |= {plane for planes in files.values() for plane in planes if plane[2] in absent}
+    if plate.expected_from == "regularity" and len(plate.channels) < len(whole.channels):
+        # Nothing promises the channel that is not there at all.
+        assert {channel for _, _, channel in gone - missing} == {whole.channels[1].token}
+        return
+    assert missing == gone
+    assert sum(absent.values()) == sum(channel in absent for _, _, channel in gone)
+    assert seen["fault_counts"]["missing"] == len(seen["missing"])
+    named = {plane["file"] for plane in seen["missing"]} - {""}
+    assert named <= set(lost)
+    assert sum(seen["fault_counts"].values()) == len(seen["missing"])
+
+
+def test_failures_of_the_instrument_are_told_with_its_words(whole_plates: dict[str, Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(whole_plates["cellvoyager"], tmp_path / "P"))
+    data = next(copy.rglob("MeasurementData.mlf"))
+    failed = next(copy.rglob("*_C03_T0001F002*C01.tif"))
+    lines = data.read_text(encoding="utf-8").splitlines()
+    place = next(n for n, line in enumerate(lines) if failed.name in line)
+    lines[place] = lines[place].replace('"IMG"', '"ERR"').replace(failed.name, "AF Error at C03")
+    data.write_text("\n".join(lines), encoding="utf-8")
+    failed.unlink()
+    plate = open_plate(copy)
+    (fault,) = check_files(plate).faults
+    assert (fault.kind, fault.well, fault.field, fault.channel) == ("missing", "C03", 2, "C01")
+    assert (fault.error, fault.path) == ("AF Error at C03", failed.name)
+
+
+def test_the_real_plate_whose_htd_promises_more(shared_data: Path) -> None:
+    plate = open_plate(shared_data / "plates" / "imagexpress-exported" / "9987_Plate_3434")
+    seen = inspection(plate, check_files(plate))
+    assert (seen["expected_planes"], seen["found_planes"], seen["faults"]) == (36, 36, [])
+    sure = [a for a in seen["absent"] if a["certain"]]
+    assert [(a["channel"], a["name"], a["planes"]) for a in sure] == [("w4", "Cy5", 12)]
+    perhaps = [(a["name"], a["z"], a["planes"]) for a in seen["absent"] if not a["certain"]]
+    assert perhaps == [("DAPI", 3, 4), ("FITC", 3, 4), ("Texas Red", 3, 4)]
+    assert "36 of 36 expected from the instrument's metadata; 12 more are promised" in render_inspection(seen)
+
+
+# --- files that are there and not as they should be --------------------------------------------------------------
+
+
+@pytest.fixture
+def imaged(whole_plates: dict[str, Path], tmp_path: Path) -> Path:
+    """A plate of ImageXpress to be damaged; returns the folder with its images."""
+    return Path(shutil.copytree(whole_plates["imagexpress"], tmp_path / "SIM-0001_Plate_1001")) / "TimePoint_1"
+
+
+def faults(folder: Path, headers: int = 2000) -> list[tuple[str, str, int, str, str]]:
+    found = check_files(open_plate(folder), headers=headers)
+    return [(f.kind, f.well, f.field, f.channel, f.path.rpartition("/")[2]) for f in found.faults]
+
+
+def test_each_kind_of_fault_has_its_place_and_its_file(imaged: Path) -> None:
+    def image(well: str, site: int, wave: int) -> Path:
+        return imaged / f"SIM-0001_{well}_s{site}_w{wave}.TIF"
+
+    image("B02", 1, 1).write_bytes(b"")
+    content = image("B02", 2, 1).read_bytes()
+    image("B02", 2, 1).write_bytes(content[:-100])
+    tifffile.imwrite(image("B03", 1, 1), np.zeros((60, 64), np.uint16))
+    tifffile.imwrite(image("B03", 1, 2), np.zeros((64, 64), np.uint8))
+    image("B03", 2, 2).write_text("no image")
+    image("B04", 1, 1).unlink()
+    shutil.copy(image("B04", 2, 2), imaged / "SIM-0001_B04_s2_w2AEA5F7A4-0D36-4A29-9F5A-BE62B6F7F73F.TIF")
+    shutil.copy(image("C03", 1, 1), image("H11", 1, 1))
+    found = faults(imaged)
+    assert [f for f in found if f[1] != "H11"] == [
+        ("zero-byte", "B02", 1, "w1", "SIM-0001_B02_s1_w1.TIF"),
+        ("truncated", "B02", 2, "w1", "SIM-0001_B02_s2_w1.TIF"),
+        ("wrong-size", "B03", 1, "w1", "SIM-0001_B03_s1_w1.TIF"),
+        ("wrong-type", "B03", 1, "w2", "SIM-0001_B03_s1_w2.TIF"),
+        ("wrong-type", "B03", 2, "w2", "SIM-0001_B03_s2_w2.TIF"),
+        ("missing", "B04", 1, "w1", "SIM-0001_B04_s1_w1.TIF"),
+        ("duplicate", "B04", 2, "w2", "SIM-0001_B04_s2_w2AEA5F7A4-0D36-4A29-9F5A-BE62B6F7F73F.TIF"),
+    ]
+    assert ("extra", "H11", 1, "w1", "SIM-0001_H11_s1_w1.TIF") in found
+    plate = open_plate(imaged)
+    seen = inspection(plate, check_files(plate))
+    assert [seen["well_status"][w] for w in ("B02", "B03", "B04", "C02")] == [
+        *["damaged"] * 2,
+        "incomplete",
+        "complete",
+    ]
+    text = render_inspection(seen)
+    assert " B  ·  ×  ×  ◐" in text
+    assert "most of its channel are 64 × 64 pixels of 16 bits (inferred from the regularity of the plate)" in text
+    for kind in ("Empty files: 1", "Truncated or damaged: 1", "Of another size: 1", "There more than once: 1"):
+        assert kind in text
+
+
+def test_few_tags_are_read_and_no_cut_file_of_an_uncompressed_plate_is_overlooked(imaged: Path) -> None:
+    cut = imaged / "SIM-0001_C02_s2_w1.TIF"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    text = imaged / "SIM-0001_C04_s1_w2.TIF"
+    text.write_text("no image")
+    assert [f[0] for f in faults(imaged, headers=4)] == ["truncated", "wrong-type"]
+    found = check_files(open_plate(imaged), headers=4)
+    assert (found.files, found.images) == (24, 24)
+    assert found.headers <= 8
+
+
+def test_a_file_that_goes_after_it_was_listed_is_missing(imaged: Path) -> None:
+    plate = open_plate(imaged)
+    (imaged / "SIM-0001_B02_s1_w1.TIF").unlink()
+    (fault,) = check_files(plate).faults
+    assert (fault.kind, fault.path) == ("missing", "TimePoint_1/SIM-0001_B02_s1_w1.TIF")
+    assert "No such file" in fault.error
