@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import row_name
@@ -258,3 +260,33 @@ def test_names_with_z_and_time_miss_what_another_field_has(tmp_path: Path) -> No
     touch(tmp_path, everything)
     (tmp_path / name(1, 2, 1, 1, 1, 1)).unlink()
     assert missing(tmp_path) == [("A02", 2, "Green - dsRed", 1, 2)]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_of_any_kind_is_a_plate_or_a_reason(tmp_path: Path, data: st.DataObject) -> None:
+    path = write_index(
+        tmp_path, map(image, places([(1, 1), (1, 2)])), number=9, plan='<offset_point/><Exclude row="2" col="2"/>'
+    )
+    touch(tmp_path, places([(1, 1), (1, 2)]))
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.sampled_from([*b'0123456789<>/"-. eETRUx', 0, 130, 255]))
+    path.write_bytes(bytes(content))
+    try:
+        plate = open_plate(tmp_path)
+    except NotAPlateError:
+        return
+    assert render_inspection(inspection(plate))
+    assert plate.wells[0].fields[0].planes
+
+
+def test_an_index_that_is_a_link_out_of_the_plate_is_said_and_not_read(tmp_path: Path) -> None:
+    write_index(tmp_path, [image((1, 1, 0, 0, 0, 0))])
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    (folder / "Screen_1.xdce").symlink_to(tmp_path / "Screen_1.xdce")
+    touch(folder, places([(1, 1)]))
+    plate = open_plate(folder)
+    assert plate.expected_from == "regularity"
+    assert plate.warnings[0].startswith("Screen_1.xdce is a link that leaves the plate")

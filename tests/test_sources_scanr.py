@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import row_name
-from hcs_nuclei.sources import inspection, open_plate
+from hcs_nuclei.sources import inspection, open_plate, render_inspection
 
 
 def name(label: str, number: int, field: int = 1, channel: str = "DAPI", z: int = 0, t: int = 0) -> str:
@@ -210,3 +212,20 @@ def test_a_link_that_leaves_the_plate_is_not_followed(tmp_path: Path) -> None:
     (data / name("A2", 2)).symlink_to(tmp_path / "secret.tif")
     ((well, _, plane),) = open_plate(tmp_path / "plate").missing_planes()
     assert (well.name, "is a link that leaves the plate" in plane.error) == ("A02", True)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_of_any_kind_is_a_plate_or_a_reason(tmp_path: Path, data: st.DataObject) -> None:
+    path = write_descriptor(tmp_path, {1: "A1", 2: "A2"}, fields=2, times=2)
+    touch(tmp_path / "data", name("A1", 1), name("", 2))
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.sampled_from([*b'0123456789<>/"-. eETRUx', 0, 130, 255]))
+    path.write_bytes(bytes(content))
+    try:
+        plate = open_plate(tmp_path)
+    except NotAPlateError:
+        return
+    assert render_inspection(inspection(plate))
+    assert plate.wells[0].fields[0].planes

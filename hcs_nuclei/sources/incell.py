@@ -117,6 +117,10 @@ def _indices(listing: Listing) -> tuple[str, ...]:
     return tuple(name for name in listing.named(".xdce") if listing.admit(name)[0])
 
 
+def _refused_indices(listing: Listing) -> tuple[str, ...]:
+    return tuple(error for name in listing.named(".xdce") if (error := listing.admit(name)[1]))
+
+
 def _records(
     listing: Listing, index: XdceIndex, folder: str
 ) -> tuple[list[Record], dict[FieldKey, tuple[float, float]]]:
@@ -208,7 +212,11 @@ def _read_by_names(listing: Listing, reason: str) -> Plate:
         channels=tuple(Channel(token, names[token]) for token in assembly.tokens),
         timepoints=len(assembly.times),
         wells_in_format=plate_format(assembly.wells),
-        warnings=(*assembly.warnings, *listing.problems),
+        warnings=(
+            *(f"{error}; what is expected comes from the images' names." for error in _refused_indices(listing)),
+            *assembly.warnings,
+            *listing.problems,
+        ),
     )
 
 

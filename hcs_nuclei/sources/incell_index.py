@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -182,7 +182,7 @@ def _image(element: Element) -> IndexedImage:
         z=int(numbers["z_index"]),
         position_um=(float(x), float(y)) if x and y else None,
     )
-    if min(getattr(image, f.name) for f in fields(image) if f.name in {"field", "time", "wave", "z"}) < 0:
+    if min(image.field, image.time, image.wave, image.z) < 0:
         raise ValueError("a negative number")
     return image
 

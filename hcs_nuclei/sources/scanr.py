@@ -56,14 +56,7 @@ def read(listing: Listing, reason: str) -> Plate:
     Raises:
         NotAPlateError: no image is of a well that is on a plate.
     """
-    source = next((n for n in listing.named(SCANR_DESCRIPTORS[0]) if listing.admit(n)[0]), "")
-    descriptor, problems = Descriptor(), []
-    if source:
-        try:
-            descriptor = read_descriptor(listing.root / source)
-        except NotAPlateError as error:
-            problems.append(f"{source} is not used; what is expected comes from the images' names. {error}")
-            source = ""
+    source, descriptor, problems = _descriptor(listing)
     records, said = _records(listing, descriptor)
     expected = _expected(descriptor, records)
     assembly = assemble_regularly(records, expected)
@@ -95,6 +88,20 @@ def read(listing: Listing, reason: str) -> Plate:
         absent=absent,
         extra=tuple(extra_image(record, used=True) for record in beyond),
     )
+
+
+def _descriptor(listing: Listing) -> tuple[str, Descriptor, tuple[str, ...]]:
+    """The descriptor with its path, or an empty one and what is said of the one that cannot be read."""
+    path = next(iter(listing.named(SCANR_DESCRIPTORS[0])), "")
+    if not path:
+        return "", Descriptor(), ()
+    source, refused = listing.admit(path)
+    try:
+        if source:
+            return source, read_descriptor(listing.root / source), ()
+    except NotAPlateError as error:
+        refused = str(error)
+    return "", Descriptor(), (f"{path} is not used; what is expected comes from the images' names. {refused}",)
 
 
 def _matched(path: str) -> re.Match[str] | None:
