@@ -17,7 +17,7 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -150,9 +150,8 @@ def _scan(folder: Path) -> list[tuple[str, bool, bool]]:
 
 def _listing(start: Path, group: str, files: list[str], links: set[str], problems: list[str]) -> Listing:
     cut = len(group) + 1 if group else 0
-    return Listing(
-        start / group,
-        tuple(sorted(name[cut:] for name in files)),
-        frozenset(name[cut:] for name in links),
-        tuple(problems),
-    )
+    names = tuple(sorted(name[cut:] for name in files))
+    listing = Listing(start / group, names, frozenset(name[cut:] for name in links), tuple(problems))
+    # A link in an image's place is its plane's fault; of any other it is said here.
+    others = [listing.admit(name)[1] for name in sorted(listing.links) if not name.lower().endswith(IMAGE_SUFFIXES)]
+    return replace(listing, problems=(*problems, *(f"{why}." for why in others if why)))
