@@ -51,7 +51,8 @@ def recognise(listing: Listing) -> str | None:
     named = [path for path in listing.tiffs if matched(path)]
     if not named or 2 * len(named) < len(listing.tiffs):
         return None
-    return f"{len(named):,} images are named as IN Cell Analyzer names them, such as {named[0].rpartition('/')[2]}"
+    example = named[0].rpartition("/")[2]
+    return f"{len(named):,} images are named as IN Cell Analyzer names them, such as {example}; there is no .xdce"
 
 
 def matched(path: str) -> re.Match[str] | None:
