@@ -153,7 +153,7 @@ def test_one_file_with_all_fields_counts_pages_in_the_order_of_dimensions(tmp_pa
     assert len(found) == 48
     for (_, field, channel, t, z), value in found.items():
         at = {"Z": z, "C": int(channel[1]), "T": t}
-        fast, middle, slow = order[2:]
+        fast, middle, slow = list(order[2:])
         assert value == 24 * (field - 1) + at[fast] + sizes[fast] * (at[middle] + sizes[middle] * at[slow])
 
 
