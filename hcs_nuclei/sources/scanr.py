@@ -47,7 +47,8 @@ def recognise(listing: Listing) -> str | None:
     named = [path for path in listing.tiffs if _matched(path)]
     if not named or 2 * len(named) < len(listing.tiffs):
         return None
-    return f"{len(named):,} images are named as scanR names them, such as {named[0].rpartition('/')[2]}"
+    lacking = "" if listing.named(SCANR_DESCRIPTORS[0]) else f"; there is no {SCANR_DESCRIPTORS[0]}"
+    return f"{len(named):,} images are named as scanR names them, such as {named[0].rpartition('/')[2]}{lacking}"
 
 
 def read(listing: Listing, reason: str) -> Plate:
