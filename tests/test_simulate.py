@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+import zarr
 from scipy import ndimage
 
 from hcs_nuclei.errors import OutputError, SettingsError
@@ -31,7 +32,16 @@ FIRST_FIELD = {
     "incell": 1,
     "scanr": 1,
     "ome-tiff": 1,
+    "operetta-4": 1,
+    "operetta-6": 1,
+    "operetta-7": 1,
+    "columbus": 1,
+    "ome-zarr": 0,
+    "ome-zarr-0.4": 0,
 }
+#: Formats that are variants of one vendor's.
+VENDORS = {name: "operetta" for name in ("operetta-4", "operetta-6", "operetta-7", "columbus")}
+VENDORS["ome-zarr-0.4"] = "ome-zarr"
 #: Where the number of a field and of a channel stand in the image files' names, and how a well is named in them.
 IMAGE_NAMES = {
     "imagexpress": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)\.TIF",
@@ -41,7 +51,11 @@ IMAGE_NAMES = {
     "incell": r"(?P<well>[A-Z] - \d\d)\(fld (?P<field>\d) wv (?P<channel>DAPI|FITC) - (?:DAPI|FITC)\)\.tif",
     "scanr": r"(?P<well>[A-Z]\d+)--W\d{5}--P(?P<field>\d{5})--Z00000--T00000--(?P<channel>DAPI|FITC)\.tif",
     "ome-tiff": r"SIM-0001_(?P<well>[A-Z]\d\d)\.ome\.tiff",
+    "columbus": r"(?P<row>\d{3})(?P<column>\d{3})-1-(?P<field>\d{3})001(?P<channel>\d{3})\.tif",
 }
+IMAGE_NAMES["operetta-4"] = IMAGE_NAMES["operetta"]
+for later in ("operetta-6", "operetta-7"):
+    IMAGE_NAMES[later] = r"r(?P<row>\d\d)c(?P<column>\d\d)f(?P<field>\d\d)p01-ch(?P<channel>\d\d)t01\.tiff"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +72,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _pixels(plate: SimulatedPlate, vendor: str) -> dict[tuple[str, int, int], npt.NDArray[np.uint16]]:
     """Every image by well name, field and channel, both counted from 0 whatever the vendor does."""
+    if vendor.startswith("ome-zarr"):
+        return _stored_pixels(plate.directory)
     images = {}
     for path in plate.directory.rglob("*"):
         match = re.fullmatch(IMAGE_NAMES[vendor], path.name)
@@ -74,6 +90,17 @@ def _pixels(plate: SimulatedPlate, vendor: str) -> dict[tuple[str, int, int], np
         known = {"DAPI": 0, "FITC": 1}.get(names["channel"])
         channel = int(names["channel"]) - first if known is None else known
         images[well_name(*where), int(names["field"]) - first, channel] = tifffile.imread(path)
+    return images
+
+
+def _stored_pixels(store: Path) -> dict[tuple[str, int, int], npt.NDArray[np.uint16]]:
+    """Every image of an OME-Zarr plate, as zarr reads its arrays of level 0."""
+    images = {}
+    for group in store.glob("[A-Z]/[0-9][0-9]/[0-9]"):
+        row, column, field = group.parts[-3:]
+        array = np.asarray(zarr.open_array(group / "0", mode="r")[...])
+        for channel, image in enumerate(array.reshape(-1, *array.shape[-2:])):
+            images[f"{row}{column}", int(field), channel] = image
     return images
 
 
@@ -363,7 +390,7 @@ def test_labels_and_tables_of_the_truth_agree(plates: dict[str, SimulatedPlate],
 @pytest.mark.parametrize("vendor", EVERY_FORMAT)
 def test_open_plate_finds_everything(plates: dict[str, SimulatedPlate], vendor: str) -> None:
     plate = open_plate(plates[vendor].directory)
-    assert plate.vendor == vendor
+    assert plate.vendor == VENDORS.get(vendor, vendor)
     assert plate.name == "SIM-0001"
     assert [well.name for well in plate] == ["B02", "B03", "B04", "C02", "C03", "C04"]
     first = FIRST_FIELD[vendor]
@@ -386,7 +413,7 @@ def test_one_field_and_one_channel_make_a_plate_too(tmp_path: Path, vendor: str)
     assert len(plate.channels) == 1
 
 
-@pytest.mark.parametrize("vendor", ["operetta", "cellvoyager"])
+@pytest.mark.parametrize("vendor", ["operetta", "operetta-7", "columbus", "cellvoyager", "ome-zarr", "ome-zarr-0.4"])
 def test_stage_positions_run_from_left_to_right_and_from_top_to_bottom(tmp_path: Path, vendor: str) -> None:
     simulated = simulate_plate(tmp_path, format=vendor, wells=1, fields=4, size=100)
     positions = [field.position_um for field in open_plate(simulated.directory).wells[0].fields]

@@ -33,7 +33,14 @@ from hcs_nuclei.simulate.fields import SimulatedField, simulate_field
 from hcs_nuclei.simulate.imagexpress import write_imagexpress
 from hcs_nuclei.simulate.incell import write_incell
 from hcs_nuclei.simulate.ome_tiff import write_ome_tiff
-from hcs_nuclei.simulate.operetta import write_operetta
+from hcs_nuclei.simulate.ome_zarr import write_ome_zarr, write_ome_zarr_04
+from hcs_nuclei.simulate.operetta import (
+    write_columbus,
+    write_harmony_4,
+    write_harmony_6,
+    write_harmony_7,
+    write_operetta,
+)
 from hcs_nuclei.simulate.optics import Shading
 from hcs_nuclei.simulate.scanr import write_scanr
 
@@ -54,11 +61,17 @@ class PlateFormat:
 PLATE_LAYOUTS: Mapping[str, PlateFormat] = {
     "imagexpress": PlateFormat(write_imagexpress),
     "operetta": PlateFormat(write_operetta),
+    "operetta-4": PlateFormat(write_harmony_4),
+    "operetta-6": PlateFormat(write_harmony_6),
+    "operetta-7": PlateFormat(write_harmony_7),
+    "columbus": PlateFormat(write_columbus),
     "cellvoyager": PlateFormat(write_cellvoyager),
     "cellomics": PlateFormat(write_cellomics, first_field=0),
     "incell": PlateFormat(write_incell),
     "scanr": PlateFormat(write_scanr),
     "ome-tiff": PlateFormat(write_ome_tiff),
+    "ome-zarr": PlateFormat(write_ome_zarr, first_field=0),
+    "ome-zarr-0.4": PlateFormat(write_ome_zarr_04, first_field=0),
 }
 
 

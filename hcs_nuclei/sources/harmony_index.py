@@ -1,17 +1,24 @@
-"""A Harmony ``Index.idx.xml`` in, its plate, channels and images out, for versions V4 to V7."""
+"""A Harmony ``Index.idx.xml`` in, its plate, channels and images out, for versions V4 to V7; Columbus's as well.
+
+Columbus's ``ImageIndex.ColumbusIDX.xml`` is the same in another namespace; several planes may share a file there, and
+``BufferNo`` is the page (seen in the OME sample images of PerkinElmer-Columbus, zenodo 6327496).
+"""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.sources.metadata_xml import records, root_tag
+from hcs_nuclei.sources.metadata_xml import attributes as attributes_of
+from hcs_nuclei.sources.metadata_xml import children, elements, local, records, root_tag
 
 VERSIONS = ("V4", "V5", "V6", "V7")
+COLUMBUS = "Columbus"
 _OF_PLATE = ("PlateID", "Name", "MeasurementID", "PlateRows", "PlateColumns")
 _OF_IMAGE = ("URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "State", "PositionX", "PositionY")
 _OF_CHANNEL = ("ChannelName", "ImageResolutionX")
@@ -29,6 +36,7 @@ class IndexedImage(NamedTuple):
     channel: int
     state: str
     position_um: tuple[float, float] | None
+    page: int = 0
 
 
 @dataclass
@@ -52,8 +60,7 @@ def read_index(path: Path) -> HarmonyIndex:
         NotAPlateError: it is of a version that is not known, damaged, or an image has no number where it needs one.
     """
     index = HarmonyIndex(_version(path))
-    told = (*_OF_PLATE, *_OF_IMAGE, *_OF_CHANNEL)
-    for name, attributes, values in records(path, ("Plate", "Entry", "Image"), told, plain="Images"):
+    for name, attributes, values in _entries(path, index.version):
         try:
             if name == "Image" and "URL" in values:  # the list of wells has elements of the same name
                 _add_image(index, values)
@@ -73,12 +80,23 @@ def read_index(path: Path) -> HarmonyIndex:
     return index
 
 
+def _entries(path: Path, version: str) -> Iterator[tuple[str, dict[str, str], dict[str, str]]]:
+    wanted = ("Plate", "Entry", "Image")
+    if version != COLUMBUS:
+        yield from records(path, wanted, (*_OF_PLATE, *_OF_IMAGE, *_OF_CHANNEL), plain="Images")
+        return
+    for name, element in elements(path, wanted):
+        values = children(element)
+        page = [child.get("BufferNo", "") for child in element if local(child.tag) == "URL"]
+        yield name, attributes_of(element), {**values, "BufferNo": page[0] if page else ""}
+
+
 def _version(path: Path) -> str:
     tag = root_tag(path)
     # V7 stands behind another prefix than V4 to V6 (http://www.perkinelmer.com/PEHH/), the end is the same.
-    match = re.match(r"\{.*/Harmony(V\d+)\}", tag)
-    version = match[1] if match else tag
-    if version not in VERSIONS:
+    match = re.match(r"\{.*/Harmony(V\d+)\}|\{.*/(Columbus)\}", tag)
+    version = (match[1] or match[2]) if match else tag
+    if version not in (*VERSIONS, COLUMBUS):
         raise NotAPlateError(
             f"{path} is of Harmony version {version}; {', '.join(VERSIONS)} can be read. "
             "Export the measurement from Harmony again, or read the images by a pattern."
@@ -100,6 +118,7 @@ def _add_image(index: HarmonyIndex, values: dict[str, str]) -> None:
             channel=channel,
             state=values.get("State", ""),
             position_um=_position(values),
+            page=int(values.get("BufferNo") or 0),
         )
     )
 

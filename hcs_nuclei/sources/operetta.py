@@ -6,10 +6,11 @@
         [Assaylayout/<name>.xml]
         [Index.idx.xml]                          Harmony 7 may put it here
         Images/                                  or all of it in <plate>/ itself
-            Index.idx.xml                        or Index.ref.xml, Index.xml
+            Index.idx.xml                        or Index.ref.xml, Index.xml, ImageIndex.ColumbusIDX.xml
             r03c11f01p01-ch1sk1fk1fl1.tiff       Harmony 4, 5
             r04c02f01p01-ch01t01.tiff            Harmony 6, 7
-            001001-1-001001001.tif               Columbus: row column - time - field plane channel
+            001001-1-001001001.tif               Columbus: row column - time - field plane channel; or any name,
+                                             with a plane a page, where the index says so
 
 The index says what is expected. Without one, names and the plate's regularity do.
 """
@@ -36,7 +37,7 @@ from hcs_nuclei.sources.assembly import (
 from hcs_nuclei.sources.harmony_index import HarmonyIndex, read_index
 from hcs_nuclei.sources.listing import Listing
 
-INDEX_NAMES = ("index.idx.xml", "index.ref.xml", "index.xml")
+INDEX_NAMES = ("index.idx.xml", "index.ref.xml", "index.xml", "imageindex.columbusidx.xml")
 _NAMES = (
     re.compile(
         r"r(?P<row>\d{2})c(?P<column>\d{2})f(?P<field>\d{2,5})p(?P<plane>\d{2,5})-ch(?P<channel>\d{1,3})"
@@ -138,13 +139,10 @@ def _records(
             path, error = listing.locate(f"{folder}/Images" if folder else "Images", image.url)
         if not path and not error and image.state not in {"", "Ok"}:
             error = f"the instrument reports the state {image.state!r}"
-        records.append(
-            Record(
-                image.row, image.column, image.field, f"ch{image.channel}", image.time, image.plane, False, path, error
-            )
-        )
+        key = (image.row, image.column, image.field)
+        records.append(Record(*key, f"ch{image.channel}", image.time, image.plane, False, path, error, image.page))
         if image.position_um is not None:
-            positions.setdefault((image.row, image.column, image.field), image.position_um)
+            positions.setdefault(key, image.position_um)
     return records, positions
 
 
