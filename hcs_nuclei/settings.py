@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hcs_nuclei.errors import SettingsError
 
@@ -44,6 +44,40 @@ class SegmentationSettings(_Group):
     minimum_area_px: int = Field(
         default=20, ge=1, title="Smallest nucleus (px²)", description="Objects with a smaller area are debris."
     )
+
+
+class IlluminationSettings(_Group):
+    """How uneven light is taken out before anything is measured."""
+
+    method: Literal["auto", "vendor", "estimate", "file", "off"] = Field(
+        default="auto",
+        title="Illumination",
+        description=(
+            "auto: the vendor's own profiles where there are any, else off; vendor: those, or it is refused; estimate: "
+            "from a sample of the plate's fields (16 or more); file: flat-field images that are given; off."
+        ),
+    )
+    flat_field: dict[str, str] = Field(
+        default={},
+        title="Flat-field images",
+        description="For file: channel (name or token) and its image (TIFF, PNG, .npy), as seen from the recipe.",
+    )
+    dark: dict[str, float | str] = Field(
+        default={},
+        title="Dark images",
+        description="For file: channel and its image without light, or the counts that the camera gives then.",
+    )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # as YAML reads the word
+
+    @model_validator(mode="after")
+    def _files(self) -> IlluminationSettings:
+        if (self.method == "file") != bool(self.flat_field) or (self.dark and not self.flat_field):
+            raise ValueError("the method file and the images in flat_field (and dark) go together; give both or none")
+        return self
 
 
 class OutputSettings(_Group):
@@ -105,6 +139,7 @@ class Settings(_Group):
         description="File with the screen's barcodes, as seen from the recipe; a plate that is not on it is held.",
     )
     segmentation: SegmentationSettings = SegmentationSettings()
+    illumination: IlluminationSettings = IlluminationSettings()
     output: OutputSettings = OutputSettings()
 
     def fingerprint(self) -> str:
@@ -166,7 +201,21 @@ def _seen_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings whose files are named from `folder`, with absolute names: a run may go on from anywhere."""
     files = {name: settings[name] for name in ("layout", "barcodes") if isinstance(settings.get(name), str)}
     absolute = {name: os.path.abspath(folder / os.path.expanduser(file)) for name, file in files.items()}
-    return {**settings, **{name: path for name, path in absolute.items() if files[name] not in {"", "auto", "none"}}}
+    seen = {**settings, **{name: path for name, path in absolute.items() if files[name] not in {"", "auto", "none"}}}
+    if isinstance(group := settings.get("illumination"), Mapping):
+        images = {name: _absolute(folder, group[name]) for name in ("flat_field", "dark") if name in group}
+        seen["illumination"] = {**group, **images}
+    return seen
+
+
+def _absolute(folder: Path, files: Any) -> Any:
+    """Each channel's file with an absolute name; what is no file (the counts of a dark image) stays."""
+    if not isinstance(files, Mapping):
+        return files
+    return {
+        channel: os.path.abspath(folder / os.path.expanduser(file)) if isinstance(file, str) and file else file
+        for channel, file in files.items()
+    }
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -54,6 +54,9 @@ def process(
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
     ] = None,
+    illumination: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="auto, vendor, estimate, file (images in the recipe) or off.")
+    ] = None,
     cluster: Annotated[
         str, typer.Option(metavar="SPEC", help="local, local-gpu, tcp://..., tls://... or a scheduler file.")
     ] = "local",
@@ -76,7 +79,8 @@ def process(
 ) -> None:
     """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
     asked = {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern}
-    settings = load_settings(assay, {**asked, "layout": layout, "barcodes": barcodes})
+    asked_of_groups = {"illumination": {"method": illumination}}
+    settings = load_settings(assay, {**asked, "layout": layout, "barcodes": barcodes, **asked_of_groups})
     use_prefect = prefect if prefect is not None else api_url_configured()
     options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
     raise typer.Exit(process_plates(plates, out, settings, options, json_to))

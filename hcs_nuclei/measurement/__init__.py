@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from hcs_nuclei.measurement.illumination import (
+    FEWEST_FIELDS,
+    Profile,
+    correct,
+    estimate_profile,
+    plausible,
+    profile_of_reference,
+)
 from hcs_nuclei.measurement.nuclei import measure_nuclei
 from hcs_nuclei.measurement.quality import measure_field, saturation_level
 
-__all__ = ["measure_field", "measure_nuclei", "saturation_level"]
+__all__ = [
+    "FEWEST_FIELDS",
+    "Profile",
+    "correct",
+    "estimate_profile",
+    "measure_field",
+    "measure_nuclei",
+    "plausible",
+    "profile_of_reference",
+    "saturation_level",
+]

@@ -19,6 +19,7 @@ def measure_nuclei(
     *,
     nuclear: str,
     saturation: float | None,
+    raw: npt.NDArray[Any] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Measure every nucleus of one field: position, QC flags, shape, and intensity in each channel.
 
@@ -28,6 +29,8 @@ def measure_nuclei(
             :attr:`hcs_nuclei.plate.Channel.column_name`.
         nuclear: the key of the nuclear channel in `channels`.
         saturation: the camera's limit in counts, None where it is not known (then nothing is called saturated).
+        raw: (y, x) the nuclear channel as the camera gave it, where `channels` are corrected; saturation is judged on
+            it.
 
     Returns:
         (n,) arrays by column name, rows by ascending label: ``Metadata_ObjectNumber`` (uint32),
@@ -50,7 +53,11 @@ def measure_nuclei(
     for name, image in channels.items():
         for column, values in measure_intensity(image, pixels, areas).items():
             table[f"{column}_{name}"] = values
-    brightest = table[f"Nuclei_Intensity_MaxIntensity_{nuclear}"]
+    brightest = (
+        table[f"Nuclei_Intensity_MaxIntensity_{nuclear}"]
+        if raw is None or raw is channels[nuclear]
+        else measure_intensity(raw, pixels, areas)["Nuclei_Intensity_MaxIntensity"]
+    )
     limit = np.inf if saturation is None else saturation
     table["Metadata_QC_Saturated"] = brightest >= limit
     return table

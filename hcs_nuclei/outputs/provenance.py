@@ -53,6 +53,33 @@ class ModelRecord(_Part):
     architecture: str
 
 
+class ChannelIllumination(_Part):
+    """How the light falls over the field in one channel, and where that is known from.
+
+    `gain` (1 on average) and `dark` (counts) are polynomials in x and y from -0.5 to 0.5 across the field: coefficients
+    of 1, x, y, x², xy, y² …; measured are (counts - dark) / gain + the average of dark. Empty where nothing is done.
+    """
+
+    token: str
+    source: Literal["vendor", "file", "estimate", "none"]
+    origin: str = Field(description="what it was made from, or why there is none")
+    gain: tuple[float, ...] = ()
+    dark: tuple[float, ...] = ()
+    lowest_gain: float | None = None
+    highest_gain: float | None = None
+    sha256: str = Field(default="", description="of gain and dark")
+    refused: bool = Field(default=False, description="there was something to correct with, and it was not believed")
+
+
+class Illumination(_Part):
+    """What was done about uneven light."""
+
+    method: Literal["auto", "vendor", "estimate", "file", "off"]
+    sample: tuple[str, ...] = Field(default=(), description="the fields that an estimate was made from, as B03/1")
+    channels: tuple[ChannelIllumination, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 class Calibration(_Part):
     """What was found once for the whole plate, on a fixed sample of its fields, before any well was processed."""
 
@@ -60,6 +87,7 @@ class Calibration(_Part):
     diameter_from: Literal["settings", "estimate", "none"]
     saturation: int | None = Field(description="the camera's limit in counts; None where nothing piles up")
     sample: tuple[str, ...] = Field(default=(), description="the sampled fields, as B03/1")
+    illumination: Illumination | None = None
 
 
 class TreatmentRecord(_Part):

@@ -1,10 +1,12 @@
-"""A fixed sample of a plate's fields in, what the whole plate shares out: nucleus diameter, the camera's limit.
+"""A fixed sample of a plate's fields in, what the whole plate shares out: nucleus diameter, the camera's limit, light.
 
 The sample depends on the plate alone, so segmentation never depends on the treatment of the well that it is in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import numpy.typing as npt
 from hcs_nuclei.errors import PlaneError
 from hcs_nuclei.measurement import saturation_level
 from hcs_nuclei.models.loading import load_segmenter
-from hcs_nuclei.outputs.provenance import Calibration
-from hcs_nuclei.pipeline.plan import Context
-from hcs_nuclei.plate import Field, Plate
+from hcs_nuclei.outputs.provenance import Calibration, Illumination
+from hcs_nuclei.pipeline.illumination import ESTIMATE_FIELDS, estimated_illumination
+from hcs_nuclei.pipeline.plan import Context, Plan
+from hcs_nuclei.plate import Channel, Field, Plate
 from hcs_nuclei.segmentation.diameter import estimate_diameter
 from hcs_nuclei.sources import read_image
 
@@ -25,23 +28,33 @@ _SEED = 20180116  # of the sample alone; any number, but the same for ever
 Sample = tuple[tuple[str, Field], ...]
 
 
-def sample_fields(plate: Plate, channel: str, z: Any) -> Sample:
-    """At most :data:`SAMPLE_FIELDS` fields with an image of `channel`, drawn evenly and always the same for a plate."""
+def sample_fields(plate: Plate, channel: str, z: Any, most: int = SAMPLE_FIELDS) -> Sample:
+    """At most `most` fields with an image of `channel`, drawn evenly and always the same for a plate."""
     candidates = [
         (well.name, site)
         for well in plate.wells
         for site in well.fields
         if (planes := site.planes_of(channel, 0, z)) and all(p.path for p in planes)
     ]
-    if len(candidates) > SAMPLE_FIELDS:
-        chosen = np.random.default_rng(_SEED).choice(len(candidates), SAMPLE_FIELDS, replace=False)
+    if len(candidates) > most:
+        chosen = np.random.default_rng(_SEED).choice(len(candidates), most, replace=False)
         candidates = [candidates[i] for i in sorted(chosen)]
     return tuple(candidates)
 
 
-def calibrate_plate(context: Context, sample: Sample) -> Calibration:
+def lit_sample(plan: Plan) -> Sample:
+    """The fields that the illumination is estimated from; none where it is not."""
+    if plan.illumination is None or plan.illumination.method != "estimate":
+        return ()
+    return sample_fields(plan.plate, plan.context.nuclear.token, plan.context.settings.z, ESTIMATE_FIELDS)
+
+
+def calibrate_plate(
+    context: Context, sample: Sample, illumination: Illumination | None = None, lit: Sample = ()
+) -> Calibration:
     """Measure the sample; runs on a worker, since the estimate of the diameter needs the network.
 
+    `illumination` is what is known of it; where the fields of `lit` are given, it is estimated from them instead.
     Fields that cannot be read are left out: they are reported when their well is processed.
     """
     settings = context.settings
@@ -63,4 +76,16 @@ def calibrate_plate(context: Context, sample: Sample) -> Calibration:
         diameter_from="settings" if given else "estimate" if estimate else "none",
         saturation=saturation_level(images),
         sample=tuple(names),
+        illumination=_estimated(context, lit) if lit else illumination,
     )
+
+
+def _estimated(context: Context, sample: Sample) -> Illumination:
+    def images_of(channel: Channel) -> Iterator[npt.NDArray[Any]]:
+        for _, site in sample:
+            planes = site.planes_of(channel.token, 0, context.settings.z)
+            if planes and all(plane.path for plane in planes):
+                with suppress(PlaneError):
+                    yield read_image(context.root, planes)
+
+    return estimated_illumination(context.channels, [f"{well}/{site.number}" for well, site in sample], images_of)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hcs_nuclei.layouts import Layout
-from hcs_nuclei.outputs.provenance import Calibration, RunRecord
+from hcs_nuclei.outputs.provenance import Calibration, Illumination, RunRecord
 from hcs_nuclei.plate import Channel, Plate, Well
 from hcs_nuclei.settings import Settings
 
 #: Rises whenever the same input, settings and model would give other labels or features.
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 STORE = "plate.ome.zarr"
 
 
@@ -74,7 +74,7 @@ class Plan:
     """A run that is ready to go on: its context, its plate, the wells that are outstanding.
 
     `finished` wells are already there; `record` is what ``run.json`` holds, None before the plate was calibrated;
-    `layout` has the treatments.
+    `layout` has the treatments; `illumination` is what is known of it before the plate was calibrated.
     """
 
     context: Context
@@ -83,6 +83,7 @@ class Plan:
     finished: int
     record: RunRecord | None
     layout: Layout | None = None
+    illumination: Illumination | None = None
 
 
 @dataclass(frozen=True, slots=True)

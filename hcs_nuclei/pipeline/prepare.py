@@ -20,6 +20,7 @@ from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
 from hcs_nuclei.outputs.provenance import RUN_FILE, RunRecord, read_record
 from hcs_nuclei.outputs.tables import read_commit, well_table_path
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE
+from hcs_nuclei.pipeline.illumination import check_same_illumination, known_illumination
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob, well_fingerprint
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
 from hcs_nuclei.plate import Channel, Plate, Well, safe_name
@@ -65,6 +66,7 @@ def prepare_plate(
     check_output(run_dir, directory, plate)
     record = None if overwrite else read_record(run_dir)
     layout, settings = choose_layout(plate, settings, run_dir, record)
+    illumination = known_illumination(plate, settings.illumination)
     context = Context(
         root=plate.root,
         run_dir=run_dir,
@@ -84,11 +86,12 @@ def prepare_plate(
                 f"{context.run_dir} holds tables but no {RUN_FILE}, so it cannot be told what they were made from. "
                 "Choose another --out, or process the plate again with --overwrite."
             )
-        return Plan(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None, layout), card
+        return Plan(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None, layout, illumination), card
     check_same(record, context, card)
+    check_same_illumination(record.calibration.illumination, illumination, run_dir)
     context = replace(context, calibration=record.calibration)
     outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
-    return Plan(context, plate, outstanding, finished, record, layout), card
+    return Plan(context, plate, outstanding, finished, record, layout, illumination), card
 
 
 def choose_channel(plate: Plate, wanted: str | None) -> Channel:

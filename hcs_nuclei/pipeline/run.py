@@ -17,7 +17,7 @@ from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
 from hcs_nuclei.outputs.tables import well_table_path
-from hcs_nuclei.pipeline.calibrate import calibrate_plate, sample_fields
+from hcs_nuclei.pipeline.calibrate import calibrate_plate, lit_sample, sample_fields
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards, well_fingerprint
 from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
@@ -125,7 +125,7 @@ def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = 
     context = plan.context
     if plan.record is None:
         sample = sample_fields(plan.plate, context.nuclear.token, context.settings.z)
-        calibration: Calibration = call(client, calibrate_plate, context, sample)
+        calibration: Calibration = call(client, calibrate_plate, context, sample, plan.illumination, lit_sample(plan))
         context = replace(context, calibration=calibration)
         jobs = tuple(WellJob(w, well_fingerprint(context, w)) for w in plan.plate.wells)
         plan = replace(plan, context=context, outstanding=jobs, record=_record(plan, card, calibration))
@@ -248,7 +248,7 @@ def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
             name=card.name, identifier=card.identifier, sha256=card.sha256, architecture=card.architecture
         ),
         calibration=calibration,
-        warnings=plate.warnings,
+        warnings=(*plate.warnings, *(calibration.illumination.warnings if calibration.illumination else ())),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

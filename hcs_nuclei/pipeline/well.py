@@ -23,10 +23,11 @@ import numpy.typing as npt
 from hcs_nuclei.cluster import emit_event, should_stop
 from hcs_nuclei.columns import field_columns, nucleus_columns
 from hcs_nuclei.errors import OutputError, PlaneError, UserError
-from hcs_nuclei.measurement import measure_field, measure_nuclei
+from hcs_nuclei.measurement import correct, measure_field, measure_nuclei
 from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
+from hcs_nuclei.pipeline.illumination import profiles_of
 from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
 from hcs_nuclei.plate import Field, Well
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
@@ -203,11 +204,16 @@ class _WellRun:
         nuclear = view.images[context.nuclear.token]
         columns = dict(zip((c.token for c in context.channels), context.channel_columns, strict=True))
         nuclear_column = columns[context.nuclear.token]
-        images = {columns[token]: image for token, image in view.images.items()}
+        profiles = profiles_of(context.calibration.illumination)
 
         def measure() -> tuple[dict[str, Any], dict[str, Any]]:
+            images = {
+                columns[token]: correct(image, profiles[token]) if token in profiles else image
+                for token, image in view.images.items()
+            }
             return (
-                measure_nuclei(made.labels, images, nuclear=nuclear_column, saturation=limit),
+                # A camera saturates before anything is corrected.
+                measure_nuclei(made.labels, images, nuclear=nuclear_column, saturation=limit, raw=nuclear),
                 measure_field(nuclear, made.labels, saturation=limit),
             )
 

@@ -15,7 +15,7 @@ import ast
 import math
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element
 
 from hcs_nuclei.errors import ProfileError
@@ -113,7 +113,7 @@ def _polynomial(section: str) -> tuple[float, ...]:
     return _over_field([float(c) for row in rows for c in row], (ax, bx), (ay, by))
 
 
-def _list(section: str, name: str) -> list[list[float]] | list[float]:
+def _list(section: str, name: str) -> list[Any]:
     match = re.search(rf"\b{name}:\s*(\[[-+.,\s\deE\[\]]*\])", section)
     if match is None:
         raise ValueError(f"no {name}")
