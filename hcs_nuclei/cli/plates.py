@@ -14,6 +14,12 @@ from hcs_nuclei.cli.arguments import JsonOption, write_json
 if TYPE_CHECKING:
     from hcs_nuclei.sources.completeness import Completeness
 
+#: Written here, for the simulator takes long to import.
+_FORMATS = (
+    "imagexpress, operetta (also operetta-4, -6, -7), columbus, cellvoyager, cellomics, incell, scanr, ome-tiff, "
+    "ome-zarr or ome-zarr-0.4."
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
@@ -75,9 +81,7 @@ def _waited_for(plate: Path, pattern: str | None, quiet: float, timeout: float |
 
 def simulate(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the plate and, beside it, its truth are made.")],
-    format_name: Annotated[
-        str, typer.Option("--format", help="imagexpress, operetta, cellvoyager, cellomics, incell, scanr or ome-tiff.")
-    ] = "imagexpress",
+    format_name: Annotated[str, typer.Option("--format", help=_FORMATS)] = "imagexpress",
     wells: Annotated[int, typer.Option(min=1, help="Number of wells.")] = 24,
     fields: Annotated[int, typer.Option(min=1, help="Fields in each well.")] = 1,
     size: Annotated[int, typer.Option(min=64, help="Height and width of a field, px.")] = 512,
@@ -99,17 +103,12 @@ def report(
     ] = "auto",
 ) -> None:
     """Make the tables and reports of finished runs again from their wells; with --layout, with other treatments."""
-    from hcs_nuclei.outputs.provenance import read_record
     from hcs_nuclei.outputs.reading import find_runs
-    from hcs_nuclei.outputs.report import write_report
-    from hcs_nuclei.pipeline.finish import remake_plate
+    from hcs_nuclei.pipeline.finish import remake_plates
 
-    told = layout if layout in {"auto", "none"} else str(Path(layout).expanduser().absolute())
-    for run in find_runs(runs):
-        if told == "auto" and read_record(run) is None:
-            write_report(run)
-        else:
-            remake_plate(run, told)
+    found = find_runs(runs)
+    remake_plates(found, layout if layout in {"auto", "none"} else str(Path(layout).expanduser().absolute()))
+    for run in found:
         typer.echo(str(run / "report.html"))
 
 

@@ -52,16 +52,16 @@ def read_cells(path: Path) -> Cells:
         size = path.stat().st_size
         content = path.read_bytes() if size <= _MAX_BYTES else b""
     except OSError as error:
-        raise LayoutError(f"The layout {path} cannot be read: {error.strerror}.") from None
+        raise LayoutError(f"The table {path} cannot be read: {error.strerror}.") from None
     if size > _MAX_BYTES:
-        raise LayoutError(f"The layout {path} has {size:,} bytes; a layout has at most {_MAX_BYTES:,}.")
+        raise LayoutError(f"The table {path} has {size:,} bytes; such a table has at most {_MAX_BYTES:,}.")
     if content.startswith(b"PK"):
         return Cells((tuple(_worksheets(path, content)),))
     if content.startswith(b"\xd0\xcf\x11\xe0"):
         raise LayoutError(f"{path} is an old Excel workbook (.xls); save it as .xlsx or .csv.")
     text, said = _decoded(path, content)
     if not text.strip():
-        raise LayoutError(f"The layout {path} is empty.")
+        raise LayoutError(f"The table {path} is empty.")
     return Cells(tuple(_cuts(path, text)), said)
 
 
@@ -92,7 +92,7 @@ def _cuts(path: Path, text: str) -> Iterator[tuple[Sheet, ...]]:
         found = True
         yield (Sheet("", tuple(tuple(cell.strip() for cell in line) for line in lines), delimiter),)
     if not found:
-        raise LayoutError(f"The layout {path} cannot be cut into columns: {fault}. Check its quotation marks.")
+        raise LayoutError(f"The table {path} cannot be cut into columns: {fault}. Check its quotation marks.")
 
 
 def _worksheets(path: Path, content: bytes) -> list[Sheet]:
@@ -102,7 +102,7 @@ def _worksheets(path: Path, content: bytes) -> list[Sheet]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > 4 * _MAX_BYTES:
-            raise LayoutError(f"The layout {path} unpacks to {unpacked:,} bytes; it is not read.")
+            raise LayoutError(f"The table {path} unpacks to {unpacked:,} bytes; it is not read.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and validations that it does not know
             book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,13 @@ def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
     return _write_tables(context.run_dir, plan.plate, context.channel_columns, plan.layout, record)
 
 
-def remake_plate(run_dir: Path, layout: str = "auto") -> RunRecord:
-    """Make the tables and the report of a finished run again, from its wells; no pixel is looked at but the report's.
+def remake_plates(runs: Sequence[Path], layout: str = "auto") -> None:
+    """Make the tables and reports of finished runs again, from their wells; no pixel is looked at but the reports'.
+
+    A run without ``run.json`` gets its report alone. Nothing is written before every run is seen to fit.
 
     Args:
-        run_dir: a finished run with its ``run.json``.
+        runs: finished runs.
         layout: ``auto`` for the treatments that it has, ``none`` for none, or the file with others.
 
     Raises:
@@ -48,9 +51,23 @@ def remake_plate(run_dir: Path, layout: str = "auto") -> RunRecord:
         OutputError: the run was not finished.
         RunConflictError: there is no ``run.json`` of this version.
     """
-    record = read_record(run_dir)
-    if record is None:
-        raise RunConflictError(f"{run_dir} has no run.json, so its tables cannot be made again from its wells.")
+    records = {run: read_record(run) for run in runs}
+    unknown = [str(run) for run, record in records.items() if record is None]
+    if unknown and layout != "auto":
+        raise RunConflictError(
+            f"{', '.join(unknown)}: no run.json there, so it cannot be told what the layout must fit. Process the "
+            "plate again with --overwrite."
+        )
+    remade = {run: _treated(run, record, layout) for run, record in records.items() if record}
+    for run in runs:
+        if run in remade:
+            _write_tables(run, *remade[run])
+        else:
+            write_report(run)
+
+
+def _treated(run_dir: Path, record: RunRecord, layout: str) -> tuple[Plate, tuple[str, ...], Layout | None, RunRecord]:
+    """A finished run's plate without its planes, the ends of its channels' columns, its treatments, its record."""
     places = read_wells(run_dir)[["Metadata_Row", "Metadata_Column"]].drop_duplicates()
     plate = Plate(
         root=Path(record.source.directory),
@@ -69,7 +86,7 @@ def remake_plate(run_dir: Path, layout: str = "auto") -> RunRecord:
     else:
         treated = None if layout == "none" else read_layout(Path(layout).expanduser(), plate)
         record = record.model_copy(update={"settings": record.settings.model_copy(update={"layout": layout})})
-    return _write_tables(run_dir, plate, tuple(c.column for c in record.channels), treated, record)
+    return plate, tuple(c.column for c in record.channels), treated, record
 
 
 def _write_tables(
