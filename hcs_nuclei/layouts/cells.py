@@ -6,7 +6,6 @@ import csv
 import io
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -107,19 +106,9 @@ def _worksheets(path: Path, content: bytes) -> list[Sheet]:
             warnings.simplefilter("ignore")  # of styles and validations that it does not know
             book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
             return [_worksheet(sheet) for sheet in book.worksheets]
-    # What it raises for a file that is no workbook, or half of one; a ParseError is a SyntaxError.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OSError,
-        SyntaxError,
-    ) as error:
-        if isinstance(error, LayoutError):
-            raise
+    except LayoutError:
+        raise
+    except Exception as error:  # a damaged workbook raises whatever its damage leads to, from KeyError to zlib.error
         raise LayoutError(f"{path} cannot be read as an Excel workbook ({error}); save it again, or as CSV.") from None
 
 
