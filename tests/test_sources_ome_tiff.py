@@ -380,6 +380,10 @@ def test_without_a_plate(tmp_path: Path) -> None:
     (tmp_path / "a.companion.ome").write_text(ome(image(0, [tiff_data("a.ome.tif", IFD=0)])))
     with pytest.raises(NotAPlateError, match=r"without a plate \(a\.companion\.ome\)"):
         open_plate(tmp_path)
+    (tmp_path / "a.companion.ome").rename(tmp_path / "a.ome.xml")
+    write_tiff(tmp_path / "a.ome.tif", 1, binary_only("a.ome.xml"))
+    with pytest.raises(NotAPlateError, match=r"without a plate \(a\.ome\.xml\)"):
+        open_plate(tmp_path)
 
 
 def test_a_link_that_leaves_the_plate_is_not_followed(tmp_path: Path) -> None:

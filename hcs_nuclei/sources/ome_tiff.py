@@ -130,6 +130,8 @@ def _documents(listing: Listing) -> tuple[list[OmeMetadata], tuple[str, ...]]:
         if metadata is not None and metadata.plates:
             documents.append(metadata)
             named |= {path, *_files(listing, metadata)}
+        elif metadata is not None:
+            without.append(metadata.path.name)
     if not documents:
         raise next(iter(refused.values()), None) or NotAPlateError(
             f"{listing.root} holds OME-XML without a plate ({listed(without)}): it does not say which image is of "
