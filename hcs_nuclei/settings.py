@@ -146,9 +146,11 @@ class Settings(_Group):
         """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
 
         The model is left out: a run resolves it to its sha256, which stands beside this. So are names: what a plate is
-        called stands in every fingerprint of a well, and a layout is joined when the wells are done.
+        called stands in every fingerprint of a well, and a layout is joined when the wells are done. Of an illumination
+        image the content counts, which is in the calibration, and not where it lies.
         """
-        plain = self.model_dump(mode="json", exclude=NO_RESULT)
+        files = {"illumination": {"flat_field", "dark"}}
+        plain = self.model_dump(mode="json", exclude={**dict.fromkeys(NO_RESULT, True), **files})
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_yaml(self) -> str:

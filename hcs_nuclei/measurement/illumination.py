@@ -36,8 +36,9 @@ _PARTS = 4
 _BACKGROUND_PART = 3
 #: Tiles at the field's edge that the estimate does not look at: some cameras and exports have an odd first row.
 _RIM = 1
-#: Points on the photon transfer curve.
+#: Points on the photon transfer curve, and the share of their variance that a straight line has to explain.
 _BINS = 12
+_STRAIGHT = 0.8
 _DIGITS = 7
 
 Floats = npt.NDArray[np.float64]
@@ -189,11 +190,14 @@ def _offset(levels: Floats, noise: Floats) -> float:
     bins = [(levels >= low) & (levels <= high) for low, high in itertools.pairwise(bounds)]
     x = np.array([np.median(levels[here]) for here in bins])
     y = np.array([np.median(noise[here]) for here in bins])
-    spread = float(np.sum((x - x.mean()) ** 2))
-    slope = float(np.sum((x - x.mean()) * (y - y.mean()))) / spread if spread > 0 else 0.0
-    if slope <= 0:
+    covariance, x_spread, y_spread = (
+        float(np.sum((a - a.mean()) * (b - b.mean()))) for a, b in ((x, y), (x, x), (y, y))
+    )
+    # Noise that does not grow with the light is not the light's: a denoised or averaged image, or an even one.
+    if covariance <= 0 or covariance**2 < _STRAIGHT * x_spread * y_spread:
         return 0.0
-    # A lamp that leaves less than a quarter of the background's light is not believed further below either.
+    slope = covariance / x_spread
+    # No offset is above the darkest background; close to all of it, what is left is noise and no light.
     return min(max(0.0, float(x.mean() - y.mean() / slope)), float(bounds[0]), 0.9 * float(np.median(levels)))
 
 

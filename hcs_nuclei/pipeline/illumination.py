@@ -140,8 +140,9 @@ def _given(plate: Plate, settings: IlluminationSettings) -> tuple[ChannelIllumin
             )
         except ProfileError as error:
             raise SettingsError(f"The flat-field image {path} is not believed: {error}. Give another one.") from None
-        without = f", dark {dark}" if channel.token in darks else ""
-        found.append(_record(channel.token, "file", f"{path}{without}", profile))
+        # Names without their places: the same files elsewhere give the same fingerprints.
+        without = f", dark {Path(dark).name if isinstance(dark, str) else dark}" if channel.token in darks else ""
+        found.append(_record(channel.token, "file", f"{path.name}{without}", profile))
     return tuple(found)
 
 
