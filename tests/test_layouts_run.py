@@ -204,7 +204,9 @@ def test_odd_wells_are_said_in_the_report_and_the_result(finished: FinishedRun, 
         "3 wells (B03, C02, C03) were imaged and not in it.",
     ]
     assert record_in(run)["layout"]["warnings"] == list(result.warnings)
-    assert "was not imaged" in (run / "report.html").read_text(encoding="utf-8")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "was not imaged" in page
+    assert f"<dt>Plate layout</dt><dd>{layout}: Compound of 2 wells</dd>" in page
 
 
 REFUSED = {
