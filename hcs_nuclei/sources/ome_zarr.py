@@ -85,12 +85,7 @@ class _Found:
 
 def enclosing_plate(directory: Path) -> Path | None:
     """`directory`, or the one above it that is the plate whose row, well, field or array it is; None without one."""
-    for place in (directory, *directory.parents[:4]):
-        if _is_plate(place):
-            return place
-        if not any((place / name).is_file() for name in (".zgroup", ".zattrs", ".zarray", "zarr.json")):
-            return None
-    return None
+    return next((place for place in (directory, *directory.parents[:4]) if _is_plate(place)), None)
 
 
 def plates_in(directory: Path) -> list[Path]:

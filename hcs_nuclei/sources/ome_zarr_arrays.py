@@ -44,7 +44,8 @@ _AGAIN = "Copy it again, or convert the plate again."
 class ArrayForm:
     """How an array is stored: `shape` and `chunks` (those of a file: a chunk, or a shard) over all axes, y and x last.
 
-    `separator` stands between a chunk's places in its name, `prefix` before them.
+    `separator` stands between a chunk's places in its name, `prefix` before them. `codec` is what the bytes of a file
+    went through last, empty where nothing is said.
     """
 
     zarr_format: int
@@ -53,6 +54,7 @@ class ArrayForm:
     dtype: str
     separator: str
     prefix: str
+    codec: str
 
     @property
     def leading(self) -> tuple[int, ...]:
@@ -114,8 +116,10 @@ def _of_zarr_2(document: dict[str, Any]) -> tuple[ArrayForm, list[str]]:
     parts = [document.get("compressor"), *(document.get("filters") or ())]
     dtype = str(document["dtype"])
     separator = document.get("dimension_separator", ".")
-    form = ArrayForm(2, _sizes(document["shape"]), _sizes(document["chunks"]), _DTYPES.get(dtype, dtype), separator, "")
-    return form, [str(part["id"]) for part in parts if part]
+    names = [str(part["id"]) for part in parts if part]
+    codec = names[0] if parts[0] else ""
+    shape, chunks = _sizes(document["shape"]), _sizes(document["chunks"])
+    return ArrayForm(2, shape, chunks, _DTYPES.get(dtype, dtype), separator, "", codec), names
 
 
 def _of_zarr_3(document: dict[str, Any]) -> tuple[ArrayForm, list[str]]:
@@ -125,15 +129,25 @@ def _of_zarr_3(document: dict[str, Any]) -> tuple[ArrayForm, list[str]]:
     separator = encoding.get("configuration", {}).get("separator", "/" if plain else ".")
     chunks = _sizes(document["chunk_grid"]["configuration"]["chunk_shape"])
     prefix = f"c{separator}" if plain else ""
-    form = ArrayForm(3, _sizes(document["shape"]), chunks, _DTYPES.get(dtype, dtype), separator, prefix)
+    codec = next(_codec_names(document["codecs"][-1:]), "")
+    form = ArrayForm(3, _sizes(document["shape"]), chunks, _DTYPES.get(dtype, dtype), separator, prefix, codec)
     return form, list(_codec_names(document["codecs"]))
 
 
 def _codec_names(codecs: Iterable[dict[str, Any]]) -> Iterator[str]:
     for codec in codecs:
-        yield str(codec["name"]).removeprefix("numcodecs.")
+        name = str(codec["name"]).removeprefix("numcodecs.")
         inner = codec.get("configuration", {})
+        if name == "sharding_indexed" and not _guarded(inner):
+            name += " without a checked index at its end"
+        yield name
         yield from _codec_names([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+
+
+def _guarded(sharding: dict[str, Any]) -> bool:
+    """Whether a shard that was cut short is seen as such: its index stands at the end and has a checksum."""
+    index = [str(codec["name"]) for codec in sharding.get("index_codecs", ())]
+    return sharding.get("index_location", "end") == "end" and "crc32c" in index
 
 
 def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
@@ -179,10 +193,25 @@ def check_plane(root: Path, array: Path, form: ArrayForm, page: int, most: int) 
             raise PlaneError(f"its chunk {name} is not a file")
         if status.st_size == 0:
             raise PlaneError(f"its chunk {name} is empty (0 bytes)", fault="zero-byte")
+        if form.codec == "blosc":
+            _check_blosc(path, name, form, status.st_size)
     if absent == len(names):
         raise PlaneError("none of its chunks is there", fault="missing")
     if absent:
         raise PlaneError(f"{len(names) - absent} of its {len(names)} chunks are there", fault="truncated")
+
+
+def _check_blosc(path: str, name: str, form: ArrayForm, size: int) -> None:
+    """The lengths in the header are the file's and the chunk's: of a shorter file, the decoder reads past the end."""
+    with open(path, "rb") as file:
+        header = file.read(16)
+    decoded = math.prod(form.chunks) * (1 if form.dtype == "uint8" else 2)
+    told = int.from_bytes(header[4:8], "little"), int.from_bytes(header[12:16], "little")
+    if len(header) < 16 or told != (decoded, size):
+        raise PlaneError(
+            f"its chunk {name} is truncated or no blosc chunk: {size:,} bytes, its header says {told[1]:,}",
+            fault="truncated",
+        )
 
 
 def read_page(array: Path, form: ArrayForm, page: int) -> npt.NDArray[Any]:
