@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from hcs_nuclei.errors import SettingsError
 from hcs_nuclei.simulate.cells import ANGLES, Cell, Kind, Phenotype, grow_cells
-from hcs_nuclei.simulate.optics import Image, Shading, add_debris, add_spot, enlarge, expose
+from hcs_nuclei.simulate.optics import BACKGROUND, Image, Shading, add_debris, add_spot, enlarge, expose
 
 #: Edge of the tile of texture: large against a nucleus, small against a field.
 _POOL = 384
@@ -85,7 +85,7 @@ def simulate_field(
             own,
             light,
             shading[name] if shading is not None else Shading.random(own),
-            background=own.uniform(45, 75),
+            background=own.uniform(BACKGROUND - 15, BACKGROUND + 15),
             blur_px=own.uniform(0.8, 1.25) * (diameter_px / 22) ** 0.5,
         )
     return _with_truth(images, labels, cells)

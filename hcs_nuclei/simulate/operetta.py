@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -24,7 +24,7 @@ import tifffile
 
 from hcs_nuclei.simulate.acquisition import Acquisition, Picture
 from hcs_nuclei.simulate.design import WellDesign
-from hcs_nuclei.simulate.optics import CAMERA_MAX, Shading
+from hcs_nuclei.simulate.optics import BACKGROUND, CAMERA_MAX, CAMERA_OFFSET, Shading
 
 _SCHEMA = 'xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
 _HEAD = '\ufeff<?xml version="1.0" encoding="utf-8"?>\n'
@@ -212,16 +212,25 @@ def _about_channel(plate: Acquisition, channel: int) -> tuple[list[tuple[str, ob
 
 
 def _flatfield(number: int, channel: str, shading: Shading, size: int) -> str:
-    """Acapella's notation of the illumination, the very one that the simulated lamp has."""
-    one, x, y, xx, xy, yy = shading.coefficients
-    profile = (
+    """Acapella's notation of the illumination, the very one that the simulated lamp has.
+
+    The foreground is the lamp's; a background is the camera's offset as well, so it is flatter.
+    """
+    lamp = shading.coefficients
+    level = CAMERA_OFFSET + BACKGROUND * (lamp[0] + (lamp[3] + lamp[5]) / 12)
+    background = [(BACKGROUND * c + (CAMERA_OFFSET if i == 0 else 0)) / level for i, c in enumerate(lamp)]
+    return (
+        f"{{Background: {{Character: NonFlat, Mean: {level:.6g}, Profile: {_polynomial(background, size)}, "
+        f"Quality: 1.0}}, Channel: {number}, ChannelName: {channel}, Foreground: {{Character: NonFlat, "
+        f"Profile: {_polynomial(lamp, size)}, Quality: 1.0}}, Version: Acapella:2013}}"
+    )
+
+
+def _polynomial(coefficients: Sequence[float], size: int) -> str:
+    one, x, y, xx, xy, yy = coefficients
+    return (
         f"{{Coefficients: [[{one:.6g}], [{x:.6g}, {y:.6g}], [{xx:.6g}, {xy:.6g}, {yy:.6g}]], Dims: [{size}, {size}], "
         f"Origin: [{(size - 1) / 2:g}, {(size - 1) / 2:g}], Scale: [{1 / size:.8g}, {1 / size:.8g}], Type: Polynomial}}"
-    )
-    ground = f"{{Character: NonFlat, Profile: {profile}, Quality: 1.0}}"
-    return (
-        f"{{Background: {ground}, Channel: {number}, ChannelName: {channel}, Foreground: {ground}, "
-        "Version: Acapella:2013}"
     )
 
 

@@ -12,6 +12,8 @@ from scipy import ndimage
 CAMERA_MAX = 4095
 #: Counts of the simulated camera in the dark.
 CAMERA_OFFSET = 100.0
+#: Counts of the medium's and the plate's own light in the middle of the field, on average over fields.
+BACKGROUND = 60.0
 _COUNTS_PER_ELECTRON = 0.45
 _READ_NOISE = 3.0
 _HAZE = 0.1
