@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +94,10 @@ def test_the_data_name_every_missing_plane() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole_plates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same 6 wells with 2 fields and 2 channels in every format that is simulated."""
-    out = tmp_path_factory.mktemp("whole")
-    return {
-        name: simulate_plate(out / name, format=name, wells=6, fields=2, size=64).directory for name in PLATE_LAYOUTS
-    }
+def whole_plate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same 6 wells with 2 fields and 2 channels in the format asked for."""
+    out = tmp_path_factory.mktemp("whole").resolve()
+    return cache(lambda name: simulate_plate(out / name, format=name, wells=6, fields=2, size=64).directory)
 
 
 def planes_by_file(plate: Plate) -> dict[str, set[tuple[str, int, str]]]:
@@ -125,15 +125,15 @@ def lost_files(plate: Plate, seed: int) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(max(20, 3 * len(PLATE_LAYOUTS))))
 def test_an_incomplete_plate_lacks_exactly_what_was_taken_away(
-    seed: int, whole_plates: dict[str, Path], tmp_path: Path
+    seed: int, whole_plate: Callable[[str], Path], tmp_path: Path
 ) -> None:
     name = list(PLATE_LAYOUTS)[seed % len(PLATE_LAYOUTS)]
-    whole = open_plate(whole_plates[name])
+    whole = open_plate(whole_plate(name))
     files = planes_by_file(whole)
     lost = lost_files(whole, seed)
     gone = set().union(*(files[file] for file in lost)) if lost else set()
-    copy = Path(shutil.copytree(whole_plates[name], tmp_path / whole_plates[name].name))
-    inside = copy / whole.root.relative_to(whole_plates[name].resolve())
+    copy = Path(shutil.copytree(whole_plate(name), tmp_path / whole_plate(name).name))
+    inside = copy / whole.root.relative_to(whole_plate(name).resolve())
     for file in lost:
         shutil.rmtree(inside / file) if (inside / file).is_dir() else (inside / file).unlink()
     plate = open_plate(copy)
@@ -153,8 +153,8 @@ def test_an_incomplete_plate_lacks_exactly_what_was_taken_away(
     assert sum(seen["fault_counts"].values()) == len(seen["missing"])
 
 
-def test_failures_of_the_instrument_are_told_with_its_words(whole_plates: dict[str, Path], tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(whole_plates["cellvoyager"], tmp_path / "P"))
+def test_failures_of_the_instrument_are_told_with_its_words(whole_plate: Callable[[str], Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(whole_plate("cellvoyager"), tmp_path / "P"))
     data = next(copy.rglob("MeasurementData.mlf"))
     failed = next(copy.rglob("*_C03_T0001F002*C01.tif"))
     lines = data.read_text(encoding="utf-8").splitlines()
@@ -183,9 +183,9 @@ def test_the_real_plate_whose_htd_promises_more(shared_data: Path) -> None:
 
 
 @pytest.fixture
-def imaged(whole_plates: dict[str, Path], tmp_path: Path) -> Path:
+def imaged(whole_plate: Callable[[str], Path], tmp_path: Path) -> Path:
     """A plate of ImageXpress to be damaged; returns the folder with its images."""
-    return Path(shutil.copytree(whole_plates["imagexpress"], tmp_path / "SIM-0001_Plate_1001")) / "TimePoint_1"
+    return Path(shutil.copytree(whole_plate("imagexpress"), tmp_path / "SIM-0001_Plate_1001")) / "TimePoint_1"
 
 
 def faults(folder: Path, headers: int = 2000) -> list[tuple[str, str, int, str, str]]:

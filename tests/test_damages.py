@@ -1,0 +1,89 @@
+"""Every format with every file damaged in every way: a damage costs its field, is said with the file, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from damage_table import Case, Outcome, affected, cases_of, look, run
+
+from hcs_nuclei.simulate import PLATE_LAYOUTS, simulate_plate
+
+FORMATS = sorted(PLATE_LAYOUTS)
+GROWTH_MB = 500
+
+
+@pytest.fixture(scope="module")
+def plate_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same 3 wells with 2 fields and 2 channels in the format asked for."""
+    out = tmp_path_factory.mktemp("plates").resolve()
+    return cache(lambda name: simulate_plate(out / name, format=name, wells=3, fields=2, size=64).directory)
+
+
+def faults_of(case: Case, outcome: Outcome, clean: Outcome, fields: set[str]) -> list[str]:
+    """What is wrong with how a damage was taken."""
+    faults = []
+    if outcome.crash:
+        return [outcome.crash]
+    if outcome.outside:
+        faults.append(f"it read outside the plate: {outcome.outside}")
+    if outcome.memory_mb > GROWTH_MB:
+        faults.append(f"it took {outcome.memory_mb:.0f} MB")
+    if outcome.refused and not case.metadata:
+        faults.append(f"one image costs the plate: {outcome.refused}")
+    for plane, checksum in outcome.pixels.items():
+        field = plane.rsplit("/", 1)[0]
+        own = {other for key, other in clean.pixels.items() if key.rsplit("/", 1)[0] == field}
+        if checksum not in own:
+            faults.append(f"{plane} has pixels that it did not have before")
+    if not case.metadata:
+        lost = [p for p in clean.pixels if p not in outcome.pixels and p.rsplit("/", 1)[0] not in fields]
+        if lost:
+            faults.append(f"other fields lost {lost}")
+    name = case.file.rpartition("/")[2]
+    # Of a file that is not there, a reader that does not need it knows the kind alone (.HTD).
+    named = name in outcome.messages or (
+        case.damage == "deleted" and f"no .{name.rpartition('.')[2]}" in outcome.messages
+    )
+    unharmed = (outcome.pixels, outcome.known) == (clean.pixels, clean.known)
+    if not named and not unharmed:
+        faults.append(f"no message names {name}: {outcome.messages[:1500]}")
+    return faults
+
+
+def tried(format: str, plate: Path, work: Path, cases: list[Case]) -> list[str]:
+    """The faults found in trying `cases`, in words."""
+    clean = look(plate)
+    assert not clean.refused, clean.refused
+    assert not clean.crash, clean.crash
+    assert len(clean.pixels) == 12
+    results = list(run(format, plate, work, cases))
+    assert [case for case, _ in results] == cases
+    return [
+        f"{case}: {fault}"
+        for case, outcome in results
+        for fault in faults_of(case, outcome, clean, affected(plate, case))
+    ]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_some_damages_of_every_kind(format: str, plate_of: Callable[[str], Path], tmp_path: Path) -> None:
+    cases = [case for case in cases_of(format, plate_of(format)) if case.fast]
+    assert len(cases) >= 7
+    faults = tried(format, plate_of(format), tmp_path.resolve(), cases)
+    assert not faults, "\n\n".join(faults)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_damage(format: str, plate_of: Callable[[str], Path], tmp_path: Path) -> None:
+    faults = tried(format, plate_of(format), tmp_path.resolve(), cases_of(format, plate_of(format)))
+    assert not faults, "\n\n".join(faults)
+
+
+def test_the_table_is_long_enough(plate_of: Callable[[str], Path]) -> None:
+    cases = [case for format in FORMATS for case in cases_of(format, plate_of(format))]
+    assert len(cases) >= 500
+    assert len(set(cases)) == len(cases)
