@@ -180,6 +180,14 @@ def test_text_stays_text_and_numbers_become_numbers(text: str, dtype: str, value
     assert columns_of(lines, tmp_path)["Metadata_n"] == (dtype, "", values)
 
 
+def test_a_file_that_writes_na_for_a_missing_number_means_it_everywhere(tmp_path: Path) -> None:
+    text = "well_position\tbroad_sample\tmmoles_per_liter\tsolvent\nB03\tNA\tNA\tDMSO\nC06\tBRD-K1\t0.1\tNA\n"
+    found = columns_of(text, tmp_path)
+    assert found["Metadata_broad_sample"] == ("string", "", [None, "BRD-K1"])
+    assert found["Metadata_mmoles_per_liter"] == ("float64", "", [None, 0.1])
+    assert found["Metadata_solvent"] == ("string", "", ["DMSO", None])
+
+
 def test_names_of_compounds_are_text_even_where_all_are_numbers(tmp_path: Path) -> None:
     found = columns_of("well,compound,broad_sample\nB03,17,1\nC06,18,2\n", tmp_path)
     assert found["Metadata_Compound"] == ("string", "", ["17", "18"])

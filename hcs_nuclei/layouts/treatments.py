@@ -58,8 +58,10 @@ _DOSE_NAME = re.compile(
 _BRACKETED = re.compile(r"(?P<name>.*\S)\s*[(\[](?P<unit>[^)\]]+)[)\]]")
 _INTEGER = re.compile(r"[+-]?(0|[1-9]\d{0,17})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
-#: What people and Excel write where a number is missing.
-_NO_NUMBER = {"na", "n/a", "#n/a", "nan", "null", "none", "-"}
+#: What people, R and Excel write where something is missing.
+_MISSING = {"na", "n/a", "#n/a", "nan", "null"}
+#: The same, and what may as well be a word, where a number is missing.
+_NO_NUMBER = _MISSING | {"none", "-"}
 _CONTROLS = {
     "negcon": "neg negative negcontrol negativecontrol negctrl negctl vehicle vehiclecontrol ctlvehicle untreated "
     "ctluntrt negcon dmso",
@@ -87,9 +89,11 @@ def name_treatments(
 ) -> Treatments:
     """The treatment columns of texts by the file's names; a column that is empty in every well is left out.
 
-    A column of which every value is a number has numbers; ``00123`` is text, and so are names, kinds and units. With
-    `decimal_comma` a column may have it. `units` are those that the file gives a column beside its name.
+    A column of which every value is a number has numbers; ``00123`` is text, and so are names, kinds and units. ``NA``
+    is nothing in such a column, and in all others of a file that has it there. With `decimal_comma` a column may have
+    it. `units` are those that the file gives a column beside its name.
     """
+    wells = _without_missing(wells, decimal_comma)
     used = [name for name in names if any(name in values for values in wells.values())]
     targets = _targets(used)
     reserved = _reserved()
@@ -116,6 +120,17 @@ def name_treatments(
     columns = [*_with_unit(columns, typed)]
     columns = [*_with_control_type(columns, typed, warnings)]
     return Treatments(tuple(columns), typed, tuple(faults), tuple(warnings))
+
+
+def _without_missing(wells: Texts, decimal_comma: bool) -> Texts:
+    """Texts without the words for what is missing, where a column of numbers shows that the file has such words."""
+    names = dict.fromkeys(name for values in wells.values() for name in values)
+    words: set[str] = set()
+    for name in names:
+        texts = {position: values[name] for position, values in wells.items() if name in values}
+        if _typed(texts, text=False, decimal_comma=decimal_comma)[0] != "string":
+            words |= {text for text in texts.values() if text.casefold() in _MISSING}
+    return {place: {n: text for n, text in values.items() if text not in words} for place, values in wells.items()}
 
 
 def _targets(names: Sequence[str]) -> dict[str, str]:
