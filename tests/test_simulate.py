@@ -413,7 +413,9 @@ def test_one_field_and_one_channel_make_a_plate_too(tmp_path: Path, vendor: str)
     assert len(plate.channels) == 1
 
 
-@pytest.mark.parametrize("vendor", ["operetta", "operetta-7", "columbus", "cellvoyager", "ome-zarr", "ome-zarr-0.4"])
+@pytest.mark.parametrize(
+    "vendor", ["imagexpress", "operetta", "operetta-7", "columbus", "cellvoyager", "ome-zarr", "ome-zarr-0.4"]
+)
 def test_stage_positions_run_from_left_to_right_and_from_top_to_bottom(tmp_path: Path, vendor: str) -> None:
     simulated = simulate_plate(tmp_path, format=vendor, wells=1, fields=4, size=100)
     positions = [field.position_um for field in open_plate(simulated.directory).wells[0].fields]

@@ -212,3 +212,36 @@ def test_a_link_out_of_the_plate_is_a_missing_plane_with_a_reason(tmp_path: Path
     assert "leaves the plate directory" in errors["A03"]
     assert "link to nothing" in errors["A04"]
     assert plate.warnings == ("The directory TimePoint_2 is a link and is not entered.",)
+
+
+def place(folder: Path, well: str, site: int, x: float, y: float) -> None:
+    description = (
+        f'<MetaData><PlaneInfo><custom-prop id="OffsetFromWellCenterUmX" type="float" value="{x}"/>'
+        f'<custom-prop id="OffsetFromWellCenterUmY" type="float" value="{y}"/></PlaneInfo></MetaData>'
+    )
+    image = np.zeros((4, 5), np.uint16)
+    tifffile.imwrite(folder / f"P_{well}_s{site}_w1.tif", image, description=description, metadata=None)
+
+
+def test_sites_lie_in_every_well_where_they_lie_in_the_first(tmp_path: Path) -> None:
+    for well in ("B02", "B04"):
+        place(tmp_path, well, 1, -315.02, -314.98)
+        place(tmp_path, well, 2, 0.04, -314.98 + 0.1 * (well == "B04"))
+    touch(tmp_path, "P_B03_s1_w1.tif", "P_B03_s2_w1.tif")  # what is not read needs no tags
+    plate = open_plate(tmp_path)
+    assert plate.warnings == ()
+    assert [[f.position_um for f in w.fields] for w in plate] == [[(-315.02, -314.98), (0.04, -314.98)]] * 3
+
+
+def test_sites_that_lie_elsewhere_in_another_well_have_no_position(tmp_path: Path) -> None:
+    place(tmp_path, "B02", 1, 0, 0)
+    place(tmp_path, "B03", 1, 0, 2.5)
+    plate = open_plate(tmp_path)
+    assert [f.position_um for w in plate for f in w.fields] == [None, None]
+    assert "Field 1 lies elsewhere in well B03 than in B02" in plate.warnings[0]
+
+
+@pytest.mark.parametrize(("x", "y"), [("nan", 1), (1, "inf"), ("far", 1)])
+def test_a_place_that_is_none(tmp_path: Path, x: object, y: object) -> None:
+    place(tmp_path, "B02", 1, x, y)  # type: ignore[arg-type]
+    assert open_plate(tmp_path).wells[0].fields[0].position_um is None

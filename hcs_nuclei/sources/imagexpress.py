@@ -35,6 +35,7 @@ from hcs_nuclei.sources.assembly import (
     usual_fields,
 )
 from hcs_nuclei.sources.htd import Promise, read_promise
+from hcs_nuclei.sources.imagexpress_sites import with_positions
 from hcs_nuclei.sources.listing import Listing
 from hcs_nuclei.sources.metaseries import PlaneTags, read_tags
 
@@ -60,7 +61,9 @@ def recognise(listing: Listing) -> str | None:
 
 
 def read(listing: Listing, reason: str) -> Plate:
-    """The plate whose files `listing` names; the tags of one plane a channel are read for its name and pixel size.
+    """The plate whose files `listing` names.
+
+    The tags of one plane a channel are read for its name and pixel size, those of two a site for its place.
 
     Raises:
         NotAPlateError: no image has a MetaXpress name, or the names are of several plates.
@@ -72,9 +75,10 @@ def read(listing: Listing, reason: str) -> Plate:
         usual_fields(records) if promise is None else _promised_fields(promise, records)
     )
     assembly = assemble_regularly(records, expected)
+    wells, unplaced = with_positions(listing.root, assembly.wells)
     tags = _tags(listing, assembly)
     channels = tuple(Channel(token, _channel_name(token, promise, tags[token])) for token in assembly.tokens)
-    warnings = (*assembly.warnings, *listing.problems)
+    warnings = (*assembly.warnings, *unplaced, *listing.problems)
     absent: tuple[Absence, ...] = ()
     extra: list[Record] = []
     expected_from: Literal["metadata", "regularity"] = "regularity"
@@ -96,7 +100,7 @@ def read(listing: Listing, reason: str) -> Plate:
         reason=reason,
         name=name,
         acquisition=acquisition,
-        wells=assembly.wells,
+        wells=wells,
         channels=channels,
         timepoints=len(assembly.times),
         pixel_size_um=next((t.pixel_size_um for t in tags.values() if t.pixel_size_um), None),

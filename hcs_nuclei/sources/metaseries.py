@@ -1,4 +1,4 @@
-"""The first bytes of a MetaSeries TIFF in, its channel name and pixel size out; no pixels, never an error."""
+"""The first bytes of a MetaSeries TIFF in, its channel name, pixel size and place out; no pixels, never an error."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from hcs_nuclei.sources.tiff import opened_tiff
 
 @dataclass(frozen=True)
 class PlaneTags:
-    """What a MetaSeries TIFF says about itself: the illumination setting, and a pixel's edge in micrometres."""
+    """What a MetaSeries TIFF says about itself.
+
+    The illumination setting, a pixel's edge in micrometres, and how far (x, y) the site lies from the well's centre in
+    micrometres, y pointing down.
+    """
 
     channel: str = ""
     pixel_size_um: float | None = None
+    offset_um: tuple[float, float] | None = None
 
 
 def read_tags(path: Path) -> PlaneTags:
@@ -37,7 +42,9 @@ def parse_description(description: str) -> PlaneTags:
     except (SyntaxError, ValueError, DefusedXmlException):  # ElementTree's ParseError is a SyntaxError
         return PlaneTags()
     values = {prop.get("id", ""): prop.get("value", "") for prop in root.iter("prop")}
-    return PlaneTags(values.get("_IllumSetting_", "").strip(), _micrometres(values))
+    # MetaXpress keeps what it adds to MetaMorph's format apart.
+    added = {prop.get("id", ""): prop.get("value", "") for prop in root.iter("custom-prop")}
+    return PlaneTags(values.get("_IllumSetting_", "").strip(), _micrometres(values), _offset(added))
 
 
 def _micrometres(values: dict[str, str]) -> float | None:
@@ -49,3 +56,11 @@ def _micrometres(values: dict[str, str]) -> float | None:
     except ValueError:
         return None
     return size if math.isfinite(size) and size > 0 else None
+
+
+def _offset(values: dict[str, str]) -> tuple[float, float] | None:
+    try:
+        x, y = float(values["OffsetFromWellCenterUmX"]), float(values["OffsetFromWellCenterUmY"])
+    except (KeyError, ValueError):
+        return None
+    return (x, y) if math.isfinite(x) and math.isfinite(y) else None
