@@ -4,7 +4,7 @@
 
     root/                    what a Listing is rooted in
         *                    its own files
-        Images/ Assaylayout/ TimePoint_1/ TimePoint_1/ZStep_2/ …   belong to the same plate
+        Images/ Assaylayout/ timepoint0/ TimePoint_1/ TimePoint_1/ZStep_2/ …   belong to the same plate
         data/                                                      too, beside scanR's descriptor of the experiment
         anything-else/       a Listing of its own
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from hcs_nuclei.errors import NotAPlateError
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
-_INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|Images|Assaylayout", re.IGNORECASE)
+_INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|timepoint\d+|Images|Assaylayout", re.IGNORECASE)
 _MAX_DEPTH = 8
 #: Anybody may call a folder data: only beside one of these is it scanR's.
 SCANR_DESCRIPTORS = ("experiment_descriptor.xml", "experiment_descriptor.dat")

@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Plate
-from hcs_nuclei.sources import cellomics, cellvoyager, imagexpress, incell, ome_tiff, ome_zarr, operetta, scanr
+from hcs_nuclei.sources import (
+    cellomics,
+    cellvoyager,
+    imagexpress,
+    imagexpress_hcsai,
+    incell,
+    ome_tiff,
+    ome_zarr,
+    operetta,
+    scanr,
+)
 from hcs_nuclei.sources.assembly import listed
 from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing, plate_folder, survey
 from hcs_nuclei.sources.pattern import read_by_pattern
@@ -32,6 +42,7 @@ READERS = (
     Reader("scanR (data/B2--W00014--P00001--Z00000--T00000--DAPI.tif)", scanr.recognise, scanr.read),
     Reader("OME-TIFF (.companion.ome, or .ome.tif with a plate)", ome_tiff.recognise, ome_tiff.read),
     Reader("Cellomics (<plate>_<well>f00d0.tif)", cellomics.recognise, cellomics.read),
+    Reader("ImageXpress HCS.ai (.jdce and image_metadata_1.csv)", imagexpress_hcsai.recognise, imagexpress_hcsai.read),
     Reader("ImageXpress (.HTD, or <plate>_<well>_s1_w1.tif)", imagexpress.recognise, imagexpress.read),
 )
 
