@@ -61,7 +61,10 @@ def recognise(listing: Listing) -> str | None:
     if not named or 2 * len(named) < len(listing.tiffs):
         return None
     example = named[0].rpartition("/")[2]
-    return f"{len(named):,} images are named as Harmony or Columbus name them, such as {example}; no Index.idx.xml, no ImageIndex.ColumbusIDX.xml"
+    return (
+        f"{len(named):,} images are named as Harmony or Columbus name them, such as {example}; "
+        "there is no Index.idx.xml, Index.ref.xml, Index.xml or ImageIndex.ColumbusIDX.xml"
+    )
 
 
 def matched(path: str) -> re.Match[str] | None:
