@@ -227,7 +227,7 @@ def _reduced(image: npt.NDArray[Any], edge: int) -> Floats:
         )
     values = image.astype(np.float64)
     for axis in (0, 1):
-        bounds = np.arange(edge) * image.shape[axis] // edge
+        bounds = np.rint(np.arange(edge) * (image.shape[axis] / edge)).astype(np.intp)
         sizes = np.diff(np.append(bounds, image.shape[axis]))
         values = np.add.reduceat(values, bounds, axis=axis) / (sizes[:, None] if axis == 0 else sizes[None, :])
     return values

@@ -41,7 +41,7 @@ def write_cellvoyager(out: Path, plate: Acquisition, pictures: Iterable[Picture]
         name = _file_name(plate, picture.well, picture.field, picture.channel)
         tifffile.imwrite(images / name, picture.pixels, photometric="minisblack", rowsperstrip=16, metadata=None)
     for channel, shading in enumerate(plate.shading):
-        reference = np.rint(shading.over((plate.size, plate.size)) * _LEVEL).astype(np.uint16)
+        reference = np.rint(CAMERA_OFFSET + shading.over((plate.size, plate.size)) * _LEVEL).astype(np.uint16)
         tifffile.imwrite(images / _shading_name(plate, channel), reference, photometric="minisblack", metadata=None)
     dark = np.full((plate.size, plate.size), round(CAMERA_OFFSET), np.uint16)
     tifffile.imwrite(images / "DC_DCAM#1_CAM3.tif", dark, photometric="minisblack", metadata=None)
