@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from damage_table import Case, Outcome, affected, cases_of, look, run
 
+from hcs_nuclei.pipeline.plan import Context
+from hcs_nuclei.pipeline.well import _read
+from hcs_nuclei.settings import Settings
 from hcs_nuclei.simulate import PLATE_LAYOUTS, simulate_plate
+from hcs_nuclei.sources import open_plate
 
 FORMATS = sorted(PLATE_LAYOUTS)
 GROWTH_MB = 500
@@ -87,3 +94,72 @@ def test_the_table_is_long_enough(plate_of: Callable[[str], Path]) -> None:
     cases = [case for format in FORMATS for case in cases_of(format, plate_of(format))]
     assert len(cases) >= 500
     assert len(set(cases)) == len(cases)
+
+
+# --- the words that a run leaves in its table of fields ----------------------------------------------------------
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def write_text(path: Path) -> None:
+    path.write_text("no image")
+
+
+def shrink(path: Path) -> None:
+    tifffile.imwrite(path, np.zeros((60, 64), np.uint16))
+
+
+def double(path: Path) -> None:
+    shutil.copy(path, path.with_name(f"{path.stem}AEA5F7A4-0D36-4A29-9F5A-BE62B6F7F73F.TIF"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "wave", "status", "words"),
+    [
+        (Path.unlink, 1, "missing", "DAPI plane is not there"),
+        (Path.unlink, 2, "incomplete", "FITC plane is not there"),
+        (empty, 1, "unreadable", "DAPI (zero-byte): TimePoint_1/SIM-0001_B03_s2_w1.TIF is empty (0 bytes)"),
+        (cut, 1, "unreadable", "DAPI (truncated): TimePoint_1/SIM-0001_B03_s2_w1.TIF is truncated"),
+        (cut, 2, "incomplete", "FITC (truncated): TimePoint_1/SIM-0001_B03_s2_w2.TIF is truncated"),
+        (write_text, 1, "unreadable", "DAPI (wrong-type): TimePoint_1/SIM-0001_B03_s2_w1.TIF cannot be read"),
+        (shrink, 2, "incomplete", "FITC (wrong-size): TimePoint_1/SIM-0001_B03_s2_w2.TIF is 64 × 60 pixels"),
+        (double, 1, "ok", "DAPI (duplicate): TimePoint_1/SIM-0001_B03_s2_w1.TIF is used, not"),
+    ],
+)
+def test_a_field_says_what_befell_it(
+    damage: Callable[[Path], None],
+    wave: int,
+    status: str,
+    words: str,
+    plate_of: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    clean = plate_of("imagexpress")
+    copy = Path(shutil.copytree(clean, tmp_path / clean.name))
+    damage(copy / "TimePoint_1" / f"SIM-0001_B03_s2_w{wave}.TIF")
+    plate = open_plate(copy)
+    context = Context(
+        root=plate.root,
+        run_dir=tmp_path,
+        plate=plate.name,
+        acquisition=plate.acquisition,
+        channels=plate.channels,
+        nuclear=plate.channels[0],
+        timepoints=1,
+        pixel_size_um=None,
+        settings=Settings(),
+        model_directory=tmp_path,
+        model_sha256="",
+    )
+    well = plate.well("B03")
+    read = _read(context, well, well.fields[1], 0)
+    assert read.status == status
+    assert words in read.error
+    other = _read(context, well, well.fields[0], 0)
+    assert (other.status, other.error) == ("ok", "")
