@@ -164,6 +164,17 @@ def read(root: Path) -> Plate:
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
+def why_not(directory: Path) -> str:
+    """Why a Zarr group in `directory` is no plate, in words; empty where there is no sign of a group."""
+    signs = (".zgroup", ".zattrs", "zarr.json")
+    if directory.suffix != ".zarr" and not any(os.path.lexists(directory / sign) for sign in signs):
+        return ""
+    try:
+        return f"{directory / _document(directory, versions=False).name} describes no plate."
+    except NotAPlateError as error:
+        return str(error)
+
+
 def _is_plate(directory: Path) -> bool:
     try:
         return "plate" in _document(directory, versions=False).ome
@@ -173,6 +184,8 @@ def _is_plate(directory: Path) -> bool:
 
 def _document(group: Path, *, versions: bool = True) -> _Document:
     for name in ("zarr.json", ".zattrs"):
+        if (group / name).is_symlink():
+            raise NotAPlateError(f"{group / name} is a link, and is not followed. {_AGAIN}")
         try:
             content = (group / name).read_bytes()
         except FileNotFoundError:

@@ -84,6 +84,8 @@ def read_form(array: Path) -> ArrayForm | None:
         PlaneError: its metadata cannot be read, or are of an array that cannot be an image here.
     """
     for name in DOCUMENTS:
+        if (array / name).is_symlink():
+            raise PlaneError(f"{name} of the array is a link, and is not followed.", fault="missing")
         try:
             content = (array / name).read_bytes()
         except FileNotFoundError:
