@@ -89,3 +89,14 @@ def test_image_of_another_shape_is_refused() -> None:
 def test_missing_nuclear_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="DAPI is not among the channels FITC"):
         measure_nuclei(np.zeros((9, 9), np.uint32), {"FITC": np.zeros((9, 9))}, nuclear="DAPI", saturation=None)
+
+
+def test_saturation_is_judged_on_the_camera_counts_where_images_are_corrected() -> None:
+    labels = np.zeros((6, 12), np.uint32)
+    labels[1:5, 1:5], labels[1:5, 7:11] = 1, 2
+    raw = np.full(labels.shape, 900, np.uint16)
+    raw[2, 2] = 4095
+    corrected = np.full(labels.shape, 5000, np.float32)
+    table = measure_nuclei(labels, {"DAPI": corrected}, nuclear="DAPI", saturation=4095, raw=raw)
+    assert table["Metadata_QC_Saturated"].tolist() == [True, False]
+    assert table["Nuclei_Intensity_MaxIntensity_DAPI"].tolist() == [5000, 5000]

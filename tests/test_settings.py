@@ -197,6 +197,7 @@ CHANGES: list[dict[str, Any]] = [
     {"pattern": "(?P<well>.*)"},
     {"segmentation": {"diameter_px": 20}},
     {"segmentation": {"minimum_area_px": 21}},
+    {"illumination": {"method": "off"}},
     {"output": {"image": False}},
 ]
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from hcs_nuclei.errors import ProfileError
 
-#: Fewer fields than this are not estimated from: see the table in docs/decisions/0011-illumination.md.
+#: Fewer fields than this are not estimated from: see the table in docs/decisions/0010-illumination.md.
 FEWEST_FIELDS = 16
 #: A gain below it multiplies noise by more than four, one above it leaves the rest of the field in the dark: no lamp
 #: and no objective is like that, but a wrong file is, and a well's wall in the picture.
