@@ -81,6 +81,7 @@ class _Found:
     lost_wells: dict[Position, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     pixel_size_um: float | None = None
+    inside: set[str] = field(default_factory=set)
 
 
 def enclosing_plate(directory: Path) -> Path | None:
@@ -104,7 +105,7 @@ def read(root: Path) -> Plate:
     Raises:
         NotAPlateError: its metadata are damaged or of an unknown version, or none of its planes is there.
     """
-    document = _document(root)
+    document = _document(str(root))
     plate = document.ome["plate"]
     wells = list(_wells(plate, root / document.name))
     found = _Found()
@@ -113,7 +114,7 @@ def read(root: Path) -> Plate:
     fields: dict[Position, dict[int, str]] = {}
     for position, path in wells:
         try:
-            images = _images_of_well(root, path)
+            images = _images_of_well(found, root, path)
         except (NotAPlateError, *_WRONG) as error:
             found.lost_wells[position] = _words(error, root)
             continue
@@ -170,39 +171,40 @@ def why_not(directory: Path) -> str:
     if directory.suffix != ".zarr" and not any(os.path.lexists(directory / sign) for sign in signs):
         return ""
     try:
-        return f"{directory / _document(directory, versions=False).name} describes no plate."
+        return f"{directory / _document(str(directory), versions=False).name} describes no plate."
     except NotAPlateError as error:
         return str(error)
 
 
 def _is_plate(directory: Path) -> bool:
     try:
-        return "plate" in _document(directory, versions=False).ome
+        return "plate" in _document(str(directory), versions=False).ome
     except NotAPlateError:
         return False
 
 
-def _document(group: Path, *, versions: bool = True) -> _Document:
+def _document(group: str, *, versions: bool = True) -> _Document:
     for name in ("zarr.json", ".zattrs"):
-        if (group / name).is_symlink():
-            raise NotAPlateError(f"{group / name} is a link, and is not followed. {_AGAIN}")
+        if os.path.islink(f"{group}/{name}"):
+            raise NotAPlateError(f"{group}/{name} is a link, and is not followed. {_AGAIN}")
         try:
-            content = (group / name).read_bytes()
+            with open(f"{group}/{name}", "rb", buffering=0) as file:
+                content = file.read()
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise NotAPlateError(f"{group / name} cannot be read: {error.strerror}.") from None
+            raise NotAPlateError(f"{group}/{name} cannot be read: {error.strerror}.") from None
         try:
             attributes = json.loads(content)
             ome = attributes if name == ".zattrs" else attributes["attributes"]["ome"]
             parts = (ome, ome.get("plate"), ome.get("well"), *_entries(ome.get("multiscales")))
             told = {str(part["version"]) for part in parts if isinstance(part, dict) and "version" in part}
         except (RecursionError, *_WRONG) as error:
-            raise NotAPlateError(f"{group / name} is not the metadata of OME-Zarr ({error!r}). {_AGAIN}") from None
+            raise NotAPlateError(f"{group}/{name} is not the metadata of OME-Zarr ({error!r}). {_AGAIN}") from None
         known = "0.4" if name == ".zattrs" else "0.5"
         if versions and told - {known}:
             raise NotAPlateError(
-                f"{group / name} is of NGFF {', '.join(sorted(told - {known}))}; 0.4 (Zarr 2) and 0.5 (Zarr 3) "
+                f"{group}/{name} is of NGFF {', '.join(sorted(told - {known}))}; 0.4 (Zarr 2) and 0.5 (Zarr 3) "
                 "can be read. Convert the plate to one of these."
             )
         return _Document(name, known, ome)
@@ -236,17 +238,23 @@ def _inside(path: str) -> str:
     return plain
 
 
-def _images_of_well(root: Path, path: str) -> list[tuple[str, int | None]]:
+def _images_of_well(found: _Found, root: Path, path: str) -> list[tuple[str, int | None]]:
     """(path in the well, acquisition) of each field of a well."""
-    images = _document(_within(root, path)).ome["well"]["images"]
+    images = _document(_within(found, root, path)).ome["well"]["images"]
     return [(_inside(image["path"]), image.get("acquisition")) for image in images]
 
 
-def _within(root: Path, path: str) -> Path:
-    place = Path(os.path.realpath(root / path))
-    if not place.is_relative_to(root):
-        raise NotAPlateError(f"{path} is a link that leaves the plate directory, and is not followed.")
-    return place
+def _within(found: _Found, root: Path, path: str) -> str:
+    """`path` below `root`, which no link on the way leads out of; each directory is looked at once."""
+    parts = path.split("/")
+    for depth in range(1, len(parts) + 1):
+        place = f"{root}/{'/'.join(parts[:depth])}"
+        if place in found.inside:
+            continue
+        if os.path.islink(place) and not Path(os.path.realpath(place)).is_relative_to(root):
+            raise NotAPlateError(f"{path} is a link that leaves the plate directory, and is not followed.")
+        found.inside.add(place)
+    return f"{root}/{path}"
 
 
 def _numbers(images: list[str]) -> list[int]:
@@ -258,10 +266,10 @@ def _numbers(images: list[str]) -> list[int]:
 
 def _read_field(found: _Found, root: Path, path: str, key: FieldKey) -> None:
     try:
-        place = _within(root, path)
-        image = _image(_document(place).ome)
+        image = _image(_document(_within(found, root, path)).ome)
         array = f"{path}/{image.level}"
-        form = read_form(_within(root, array))
+        stored = _within(found, root, array)
+        form = read_form(stored)
         if form is None:
             raise NotAPlateError(f"{array} is not there.")
         kinds = _kinds(form.leading, image.axes)
@@ -269,7 +277,7 @@ def _read_field(found: _Found, root: Path, path: str, key: FieldKey) -> None:
         found.lost[key] = _words(error, root)
         return
     found.kinds[kinds] += 1
-    for kind, there in zip(kinds, pages_there(root / array, form), strict=True):
+    for kind, there in zip(kinds, pages_there(stored, form), strict=True):
         where, why = (array, "") if there else ("", f"no chunk of it is in {array}")
         found.records.append(Record(*key, kind.channel, kind.time, kind.z, False, where, why, kind.page))
     for number, name in enumerate(image.channels):

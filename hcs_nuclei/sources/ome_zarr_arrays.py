@@ -77,17 +77,18 @@ class ArrayForm:
             yield self.prefix + self.separator.join(map(str, (*head, *place)))
 
 
-def read_form(array: Path) -> ArrayForm | None:
+def read_form(array: Path | str) -> ArrayForm | None:
     """The form of the array in the directory `array`; None where there is no array.
 
     Raises:
         PlaneError: its metadata cannot be read, or are of an array that cannot be an image here.
     """
     for name in DOCUMENTS:
-        if (array / name).is_symlink():
+        if os.path.islink(f"{array}/{name}"):
             raise PlaneError(f"{name} of the array is a link, and is not followed.", fault="missing")
         try:
-            content = (array / name).read_bytes()
+            with open(f"{array}/{name}", "rb", buffering=0) as file:
+                content = file.read()
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -159,7 +160,7 @@ def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
     return sizes
 
 
-def pages_there(array: Path, form: ArrayForm) -> list[bool]:
+def pages_there(array: str, form: ArrayForm) -> list[bool]:
     """For each page of the array whether at least one file of it is there; no file is opened."""
     pages = range(math.prod(form.leading))
     return [any(os.path.exists(f"{array}/{name}") for name in form.chunk_names(page)) for page in pages]
