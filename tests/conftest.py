@@ -28,7 +28,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Any]:
     """A client of a cluster of one worker process, shared by all: each start costs an import of TensorFlow."""
-    from hcs_nuclei.cluster import open_cluster
+    from hcs_nuclei.cluster.opening import open_cluster  # also where `opened` has replaced the package's
 
     with open_cluster("local", workers=1) as client:
         yield client

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 from hcs_nuclei.errors import ProfileError, SettingsError
+from hcs_nuclei.plate import Plate
 from hcs_nuclei.simulate import simulate_plate
 from hcs_nuclei.sources import HarmonyFlatField, open_plate, read_flat_fields, read_reference, reference_names
 
@@ -41,9 +42,11 @@ def write_index(folder: Path, profile: str, version: str = "V5") -> Path:
     return path
 
 
-def value(coefficients: tuple[float, ...], u: npt.NDArray[np.float64], v: npt.NDArray[np.float64]) -> object:
+def value(
+    coefficients: tuple[float, ...], u: npt.NDArray[np.float64], v: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     powers = [(n - j, j) for n in range(11) for j in range(n + 1)]
-    return sum(c * u**a * v**b for c, (a, b) in zip(coefficients, powers, strict=False))
+    return np.sum([c * u**a * v**b for c, (a, b) in zip(coefficients, powers, strict=False)], axis=0)
 
 
 def test_a_profile_in_acapellas_notation_is_read(tmp_path: Path) -> None:
@@ -131,10 +134,14 @@ def test_the_real_index_is_read(shared_data: Path) -> None:
     assert (len(field.foreground), len(field.background), field.background_counts) == (15, 15, 373.69866)
 
 
+def references(plate: Plate) -> dict[str, tuple[str, str]]:
+    detail = next(name for name in plate.metadata_files if name.endswith(".mrf"))
+    return reference_names(plate.root / detail, plate.metadata_files)
+
+
 def test_cellvoyagers_references_are_found_by_channel_and_camera(tmp_path: Path) -> None:
     plate = open_plate(simulate_plate(tmp_path, format="cellvoyager", wells=1, size=64).directory)
-    detail = next(name for name in plate.metadata_files if name.endswith(".mrf"))
-    names = reference_names(plate.root, detail)
+    names = references(plate)
     assert sorted(names) == ["C01", "C02"]
     for flat, dark in names.values():
         assert "SC_" in flat
@@ -144,16 +151,16 @@ def test_cellvoyagers_references_are_found_by_channel_and_camera(tmp_path: Path)
 
 
 def test_a_reference_outside_the_plate_is_none(tmp_path: Path) -> None:
-    plate = open_plate(simulate_plate(tmp_path, format="cellvoyager", wells=1, size=64).directory)
-    detail = next(name for name in plate.metadata_files if name.endswith(".mrf"))
-    names = reference_names(plate.root, detail)
+    directory = simulate_plate(tmp_path, format="cellvoyager", wells=1, size=64).directory
+    plate = open_plate(directory)
+    names = references(plate)
     secret = tmp_path / "elsewhere.tif"
     (plate.root / names["C01"][0]).rename(secret)
     (plate.root / names["C01"][0]).symlink_to(secret)
-    assert sorted(reference_names(plate.root, detail)) == ["C02"]
-    text = (plate.root / detail).read_text("utf-8-sig")
-    (plate.root / detail).write_text(text.replace("SC_BP525", "../../SC_BP525"), "utf-8")
-    assert reference_names(plate.root, detail)["C02"] == names["C02"]
+    assert sorted(references(open_plate(directory))) == ["C02"]
+    detail = plate.root / next(name for name in plate.metadata_files if name.endswith(".mrf"))
+    detail.write_text(detail.read_text("utf-8-sig").replace("SC_BP525", "../../SC_BP525"), "utf-8")
+    assert references(open_plate(directory)) == {"C02": names["C02"]}
 
 
 @pytest.mark.parametrize("name", ["flat.tif", "flat.npy", "flat.png"])

@@ -189,7 +189,7 @@ def _of_harmony(plate: Plate, index: str) -> tuple[ChannelIllumination, ...]:
 
 
 def _of_yokogawa(plate: Plate, detail: str) -> tuple[ChannelIllumination, ...]:
-    names = reference_names(plate.root, detail)
+    names = reference_names(plate.root / detail, plate.metadata_files)
     found = []
     for channel in plate.channels:
         flat, dark = names.get(channel.token, ("", ""))

@@ -99,7 +99,10 @@ def read(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells, detail.rows, detail.columns),
         expected_from="metadata" if data else "regularity",
         warnings=(*warnings, *_not_there(detail, settings, data), *assembly.warnings, *listing.problems),
-        metadata_files=tuple(n for n in (data, _one(listing, "measurementdetail.mrf"), settings) if n),
+        metadata_files=(
+            *(n for n in (data, _one(listing, "measurementdetail.mrf"), settings) if n),
+            *_references(listing),
+        ),
         absent=assembly.absent,
         extra=tuple(extra_image(record) for record in extra),
     )
@@ -109,6 +112,12 @@ def _one(listing: Listing, name: str) -> str:
     """The outermost file called `name` (lower case), empty where there is none that may be read."""
     found = (n for n in listing.named(name) if n.rpartition("/")[2].lower() == name and listing.admit(n)[0])
     return next(found, "")
+
+
+def _references(listing: Listing) -> tuple[str, ...]:
+    """Shading and dark images."""
+    named = (n for n in listing.images if n.rpartition("/")[2][:3].upper() in {"SC_", "DC_"})
+    return tuple(n for n in named if listing.admit(n)[0])
 
 
 def _detail(listing: Listing) -> Detail:
