@@ -225,6 +225,19 @@ def test_a_fingerprint_knows_what_a_well_depends_on_and_no_more(finished: Finish
     assert len({same, *others.values()}) == len(others) + 1
 
 
+def test_a_fingerprint_knows_every_chunk_of_a_stored_array(finished: FinishedRun, tmp_path: Path) -> None:
+    root = simulate_plate(tmp_path / "plates", format="ome-zarr", wells=1, size=64).directory
+    context = replace(prepare_plate(finished.plate, tmp_path / "out", Settings())[0].context, root=root)
+    well = open_plate(root).wells[0]
+    same = well_fingerprint(context, well)
+    assert well_fingerprint(context, well) == same
+    for channel in (0, 1):
+        chunk = root / f"B/02/0/0/c/{channel}/0/0"
+        os.utime(chunk, ns=(0, chunk.stat().st_mtime_ns + 10**9 * (channel + 1)))
+        assert well_fingerprint(context, well) != same
+        same = well_fingerprint(context, well)
+
+
 def wells_of(count: int, fields: int) -> list[WellJob]:
     sites = tuple(Field(number, ()) for number in range(1, fields + 1))
     return [WellJob(Well(1 + index // 24, 1 + index % 24, sites), "") for index in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -534,3 +535,15 @@ def test_cellvoyager_records_have_the_attributes_of_real_ones(
         return {e.tag: list(e.attrib) for e in ElementTree.parse(next(root.rglob(name))).getroot().iter()}
 
     assert attributes(plates["cellvoyager"].directory) == attributes(shared_data / "plates" / "cellvoyager")
+
+
+@pytest.mark.parametrize(("format_name", "version"), [("ome-zarr", "v05"), ("ome-zarr-0.4", "v04")])
+def test_ome_zarr_plates_are_valid(plates: dict[str, SimulatedPlate], format_name: str, version: str) -> None:
+    specification = importlib.import_module(f"ome_zarr_models.{version}")
+    store = plates[format_name].directory
+    plate = specification.HCS.from_zarr(zarr.open_group(store, mode="r"))
+    about = plate.ome_attributes if version == "v05" else plate.attributes
+    assert [well.path for well in about.plate.wells] == ["B/02", "B/03", "B/04", "C/02", "C/03", "C/04"]
+    for well in about.plate.wells:
+        for field in ("0", "1"):
+            specification.Image.from_zarr(zarr.open_group(store / well.path / field, mode="r"))

@@ -17,8 +17,8 @@ from hcs_nuclei.plate import Plane, Plate
 from hcs_nuclei.sources import first_shape, inspection, open_plate, read_image, render_inspection
 
 VERSIONS = ("0.4", "0.5")
-#: t, c, z, y, x of a field: chunks of 16 pixels, so that a plane has six.
-SHAPE = (2, 2, 3, 24, 40)
+#: t, c, z, y, x of a field: chunks of 16 × 32 pixels, so that a plane has four.
+SHAPE = (2, 2, 2, 24, 40)
 WELLS = {"B/02": (1, 1), "B/03": (1, 2), "AF/48": (31, 47)}
 
 
@@ -40,7 +40,7 @@ def write_group(folder: Path, version: str, ome: dict[str, Any]) -> None:
 
 
 def write_array(folder: Path, version: str, image: np.ndarray, *, separator: str = "/", **more: Any) -> None:
-    chunks = (*(1 for _ in image.shape[:-2]), 16, 16)
+    chunks = (*(1 for _ in image.shape[:-2]), 16, 32)
     if version == "0.4":
         encoding = {"name": "v2", "separator": separator}
         array = zarr.create_array(
@@ -118,7 +118,7 @@ def test_every_plane_is_what_was_written(tmp_path: Path, version: str, separator
             for t in range(2):
                 for c in range(2):
                     stack = site.planes_of(f"c{c}", t)
-                    assert [plane.z for plane in stack] == [0, 1, 2]
+                    assert [plane.z for plane in stack] == [0, 1]
                     np.testing.assert_array_equal(read_image(plate.root, stack), image[t, c].max(axis=0))
                     np.testing.assert_array_equal(read_image(plate.root, site.planes_of(f"c{c}", t, 1)), image[t, c, 1])
     assert render_inspection(inspection(plate))
@@ -165,9 +165,9 @@ def test_images_of_a_vendor_go_before_a_store_beside_them(tmp_path: Path) -> Non
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_plane_without_any_chunk_is_missing_and_not_black(tmp_path: Path, version: str) -> None:
     root = write_store(tmp_path, version)
-    shutil.rmtree(root / "B/03/1/0" / chunk(version, 1, 0, 2))
+    shutil.rmtree(root / "B/03/1/0" / chunk(version, 1, 0, 1))
     plate = open_plate(root)
-    assert lost(plate) == [("B03", 1, "c0", 1, 2)]
+    assert lost(plate) == [("B03", 1, "c0", 1, 1)]
     ((_, _, plane),) = plate.missing_planes()
     assert plane.error == "no chunk of it is in B/03/1/0"
 
@@ -176,7 +176,7 @@ def test_a_plane_without_any_chunk_is_missing_and_not_black(tmp_path: Path, vers
 @pytest.mark.parametrize(
     ("damage", "said", "fault"),
     [
-        ("delete", "5 of its 6 chunks are there", "truncated"),
+        ("delete", "3 of its 4 chunks are there", "truncated"),
         ("empty", "is empty", "zero-byte"),
         ("cut", "cannot be read", "truncated"),
         ("text", "cannot be read", "truncated"),
@@ -188,7 +188,7 @@ def test_a_damaged_chunk_is_a_damaged_plane_and_no_other(
     tmp_path: Path, version: str, damage: str, said: str, fault: str
 ) -> None:
     root = write_store(tmp_path / "p.zarr", version)
-    path = root / "B/03/1/0" / chunk(version, 1, 0, 2, 1, 1)
+    path = root / "B/03/1/0" / chunk(version, 1, 0, 1, 1, 1)
     data = path.read_bytes()
     path.unlink()
     if damage in {"empty", "cut", "text"}:
@@ -202,7 +202,7 @@ def test_a_damaged_chunk_is_a_damaged_plane_and_no_other(
     assert lost(plate) == []
     planes = plate.well("B03").fields[1].planes
     for plane in planes:
-        if (plane.channel, plane.timepoint, plane.z) == ("c0", 1, 2):
+        if (plane.channel, plane.timepoint, plane.z) == ("c0", 1, 1):
             with pytest.raises(PlaneError, match=said) as caught:
                 read_image(plate.root, [plane])
             assert "B/03/1/0" in str(caught.value)
@@ -219,7 +219,7 @@ def test_a_truncated_chunk_is_never_an_image(tmp_path: Path, version: str, codec
     image = counts("B/02", 0)[0, 0, 0]
     more: dict[str, Any] = {}
     if codec == "sharded":
-        more = {"shards": (32, 48)}
+        more = {"shards": (32, 64)}
     elif codec == "none":
         more = {"compressors": None}
     elif version == "0.4":
@@ -243,8 +243,8 @@ def test_a_truncated_chunk_is_never_an_image(tmp_path: Path, version: str, codec
 
 def test_zeros_that_a_shard_leaves_out_are_zeros(tmp_path: Path) -> None:
     image = counts("B/02", 0)[0, 0, 0]
-    image[:16, :16] = 0
-    write_array(tmp_path / "0", "0.5", image, shards=(32, 48))
+    image[:16, :32] = 0
+    write_array(tmp_path / "0", "0.5", image, shards=(32, 64))
     np.testing.assert_array_equal(read_image(tmp_path, [Plane("c0", "0")]), image)
 
 
@@ -253,7 +253,7 @@ def test_zeros_that_a_shard_leaves_out_are_zeros(tmp_path: Path) -> None:
 def test_a_well_or_field_that_is_gone_or_damaged_lacks_its_planes(tmp_path: Path, version: str, what: str) -> None:
     root = write_store(tmp_path, version)
     fields = (0, 1) if what == "B/03" else (1,)
-    expected = [("B03", f, c, t, z) for f in fields for t in range(2) for c in ("c0", "c1") for z in range(3)]
+    expected = [("B03", f, c, t, z) for f in fields for t in range(2) for c in ("c0", "c1") for z in range(2)]
     document = root / what / ("zarr.json" if version == "0.5" else ".zarray" if what.endswith("/0") else ".zattrs")
     whole = document.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"[]", b"\xff\xfe", b'{"attributes": {"ome": {"well": 3}}}'):
@@ -325,10 +325,10 @@ def test_one_acquisition_is_read_and_the_others_are_said(tmp_path: Path) -> None
     [
         ({"dtype": "<f4"}, "holds <f4; expected uint8 or uint16"),
         ({"filters": [{"id": "pickle"}]}, "stored with pickle"),
-        ({"shape": [2, 2, 3, 60_000, 60_000]}, "at most 400,000,000 samples"),
+        ({"shape": [2, 2, 2, 60_000, 60_000]}, "at most 400,000,000 samples"),
         ({"chunks": [1, 1, 1, 60_000, 60_000]}, "at most 400,000,000 samples"),
         ({"chunks": [1, 1, 1, 0, 16]}, "in chunks of"),
-        ({"shape": [2, 2, 3, "24", 40]}, "does not describe a Zarr array"),
+        ({"shape": [2, 2, 2, "24", 40]}, "does not describe a Zarr array"),
     ],
 )
 def test_an_array_that_cannot_be_an_image_is_refused_before_it_is_decoded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,8 +151,11 @@ def make_shards(context: Context, jobs: Sequence[WellJob], workers: int) -> Iter
 
 
 def _identity(root: Path, name: str) -> list[str | int]:
+    """Name, size and time of an input; of a directory (a Zarr array) the sum and the latest of the files in it."""
+    path = root / name
     try:
-        status = (root / name).stat()
+        files = [Path(folder, file) for folder, _, inner in os.walk(path) for file in inner]
+        statuses = [file.stat() for file in (files if path.is_dir() else [path])]
     except OSError:
         return [name, -1, -1]
-    return [name, status.st_size, status.st_mtime_ns]
+    return [name, sum(s.st_size for s in statuses), max((s.st_mtime_ns for s in statuses), default=-1)]

@@ -66,15 +66,8 @@ def _write_group(version: str, group: Path, ome: dict[str, Any]) -> None:
         _write_json(group / ".zgroup", {"zarr_format": 2})
         _write_json(group / ".zattrs", ome)
     else:
-        attributes = {"ome": {"version": version, **{k: _without_version(v) for k, v in ome.items()}}} if ome else {}
+        attributes = {"ome": {"version": version, **ome}} if ome else {}
         _write_json(group / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
-
-
-def _without_version(value: Any) -> Any:
-    """0.5 says its version once, beside the metadata; 0.4 says it within."""
-    if isinstance(value, list):
-        return [_without_version(item) for item in value]
-    return {k: v for k, v in value.items() if k != "version"} if isinstance(value, dict) else value
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
@@ -163,7 +156,9 @@ def _image(plate: Acquisition, field: int, version: str) -> dict[str, Any]:
         }
         for number, name in enumerate(plate.channels)
     ]
+    # 0.5 says its version once, beside these; 0.4 says it within them.
+    told = {"version": version} if version == "0.4" else {}
     return {
-        "multiscales": [{"name": str(field), "version": version, "axes": axes, "datasets": datasets}],
-        "omero": {"version": version, "channels": channels},
+        "multiscales": [{"name": str(field), **told, "axes": axes, "datasets": datasets}],
+        "omero": {**told, "channels": channels},
     }
