@@ -99,11 +99,12 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """One expected two-dimensional image: one page of one file.
+    """One expected two-dimensional image: one page of one file, or of one Zarr array.
 
-    `path` is relative to the plate's root, with ``/``; empty where the plane is expected and not there.
-    `channel` is a :attr:`Channel.token`. `z` counts as the vendor does; `projection` marks the instrument's own
-    projection over z. `timepoint` is the 0-based index on the time axis. `error` is the instrument's own word for
+    `path` is relative to the plate's root, with ``/``; empty where the plane is expected and not there. `page` counts
+    the pages of a TIFF from 0; of a Zarr array (a directory), the planes over its axes before y and x, the last axis
+    fastest. `channel` is a :attr:`Channel.token`. `z` counts as the vendor does; `projection` marks the instrument's
+    own projection over z. `timepoint` is the 0-based index on the time axis. `error` is the instrument's own word for
     a failed acquisition (CellVoyager's ``ERR`` records). `doubles` are other files that are there for the same plane
     and not used.
     """

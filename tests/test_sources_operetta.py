@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
-from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.sources import inspection, open_plate
+from hcs_nuclei.errors import NotAPlateError, PlaneError
+from hcs_nuclei.sources import inspection, open_plate, read_image
 
 PEHH = "http://www.perkinelmer.com/PEHH/Harmony"
 
@@ -193,3 +195,41 @@ def test_the_layout_of_the_assay_is_noted(tmp_path: Path) -> None:
     (tmp_path / "Assaylayout").mkdir()
     (tmp_path / "Assaylayout" / "Layout.xml").touch()
     assert open_plate(tmp_path).metadata_files == ("Images/Index.xml", "Assaylayout/Layout.xml")
+
+
+def test_columbus_keeps_several_planes_in_a_file(tmp_path: Path) -> None:
+    pixels = np.arange(4 * 6 * 5, dtype=np.uint16).reshape(4, 6, 5)
+    tifffile.imwrite(tmp_path / "002003-1.tif", pixels, photometric="minisblack")
+    images = [
+        image("002003-1.tif", row=2, column=3, field=field, channel=channel, time=1).replace(
+            "<URL>", f'<URL BufferNo="{page}">'
+        )
+        for page, (field, channel) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)])
+    ]
+    write_index(tmp_path, images, namespace="http://www.perkinelmer.com/Columbus")
+    (tmp_path / "Index.xml").rename(tmp_path / "ImageIndex.ColumbusIDX.xml")
+    plate = open_plate(tmp_path)
+    assert (plate.vendor, [w.name for w in plate]) == ("operetta", ["B03"])
+    assert [[p.page for p in f.planes] for f in plate.wells[0].fields] == [[0, 1], [2, 3], [4]]
+    for field in plate.wells[0].fields[:2]:
+        for plane in field.planes:
+            np.testing.assert_array_equal(read_image(plate.root, [plane]), pixels[plane.page])
+    with pytest.raises(PlaneError, match="has 4 pages; page 4"):
+        read_image(plate.root, plate.wells[0].fields[2].planes)
+
+
+@pytest.mark.parametrize("between", ["", "\n      "])
+def test_an_index_is_read_whatever_its_spaces_and_escapes(tmp_path: Path, between: str) -> None:
+    entries = [image(name(1, c, 1), row=1, column=c, field=1, state="") for c in range(1, 25)]
+    text = between.join(entries).replace("><", f">{between}<").replace("<State></State>", "<State />")
+    write_index(tmp_path, [text + between + "<!-- " + "x" * 70_000 + " -->"])  # more than is parsed at once
+    path = tmp_path / "Index.xml"
+    path.write_text(
+        path.read_text("utf-8-sig").replace("HOECHST 33342", "<![CDATA[Hoechst & co]]> &lt;&#x3b1;&gt;"), "utf-8"
+    )
+    for c in range(1, 24):
+        (tmp_path / name(1, c, 1)).touch()
+    plate = open_plate(tmp_path)
+    assert plate.channels[0].name == "Hoechst & co <α>"
+    assert [(w.name, p.error) for w, _, p in plate.missing_planes()] == [("A24", "")]
+    assert all(w.fields[0].position_um == pytest.approx((100, -200)) for w in plate)
