@@ -14,6 +14,7 @@ which no chunk is there is missing (see :mod:`hcs_nuclei.sources.ome_zarr_arrays
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -37,7 +38,7 @@ from hcs_nuclei.sources.assembly import (
     listed,
     plate_format,
 )
-from hcs_nuclei.sources.ome_zarr_arrays import ArrayForm, pages_there, read_form
+from hcs_nuclei.sources.ome_zarr_arrays import ArrayForm, pages_there, read_document, read_form
 
 _UNITS_UM = {"micrometer": 1.0, "um": 1.0, "µm": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6}
 _SPACE = ("y", "x")
@@ -185,14 +186,13 @@ def _is_plate(directory: Path) -> bool:
 
 def _document(group: str, *, versions: bool = True) -> _Document:
     for name in ("zarr.json", ".zattrs"):
-        if os.path.islink(f"{group}/{name}"):
-            raise NotAPlateError(f"{group}/{name} is a link, and is not followed. {_AGAIN}")
         try:
-            with open(f"{group}/{name}", "rb", buffering=0) as file:
-                content = file.read()
+            content = read_document(f"{group}/{name}")
         except FileNotFoundError:
             continue
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NotAPlateError(f"{group}/{name} is a link, and is not followed. {_AGAIN}") from None
             raise NotAPlateError(f"{group}/{name} cannot be read: {error.strerror}.") from None
         try:
             attributes = json.loads(content)

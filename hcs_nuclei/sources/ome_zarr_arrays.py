@@ -14,6 +14,7 @@ Sources: the Zarr 2 and Zarr 3 core specifications; https://ngff.openmicroscopy.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -37,6 +38,7 @@ _CODECS = frozenset(
     {"blosc", "zstd", "gzip", "zlib", "bz2", "lzma", "lz4", "shuffle", "delta"}
     | {"bytes", "transpose", "crc32c", "sharding_indexed"}
 )
+_AT_ONCE = 1 << 16
 _AGAIN = "Copy it again, or convert the plate again."
 
 
@@ -84,17 +86,33 @@ def read_form(array: Path | str) -> ArrayForm | None:
         PlaneError: its metadata cannot be read, or are of an array that cannot be an image here.
     """
     for name in DOCUMENTS:
-        if os.path.islink(f"{array}/{name}"):
-            raise PlaneError(f"{name} of the array is a link, and is not followed.", fault="missing")
         try:
-            with open(f"{array}/{name}", "rb", buffering=0) as file:
-                content = file.read()
+            content = read_document(f"{array}/{name}")
         except FileNotFoundError:
             continue
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise PlaneError(f"{name} of the array is a link, and is not followed.", fault="missing") from None
             raise PlaneError(f"{name} of the array cannot be read: {error.strerror}.") from None
         return _form(content, name)
     return None
+
+
+def read_document(path: str) -> bytes:
+    """Content of a metadata file, by as few calls as there are: a plate has tens of thousands of them.
+
+    Raises:
+        OSError: it cannot be read; with ``ELOOP`` it is a link, which is not followed.
+    """
+    # Nothing waits for a pipe that stands in its place.
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        parts = [os.read(file, _AT_ONCE)]
+        while len(parts[-1]) == _AT_ONCE:
+            parts.append(os.read(file, _AT_ONCE))
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 @lru_cache(maxsize=256)  # the arrays of a plate are alike, and so are their documents
@@ -162,8 +180,15 @@ def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
 
 def pages_there(array: str, form: ArrayForm) -> list[bool]:
     """For each page of the array whether at least one file of it is there; no file is opened."""
-    pages = range(math.prod(form.leading))
-    return [any(os.path.exists(f"{array}/{name}") for name in form.chunk_names(page)) for page in pages]
+    return [
+        os.path.exists(f"{array}/{first}") or any(os.path.exists(f"{array}/{name}") for name in form.chunk_names(page))
+        for page, first in enumerate(_first_names(form))
+    ]
+
+
+@lru_cache(maxsize=256)
+def _first_names(form: ArrayForm) -> tuple[str, ...]:
+    return tuple(next(form.chunk_names(page)) for page in range(math.prod(form.leading)))
 
 
 def check_plane(root: Path, array: Path, form: ArrayForm, page: int, most: int) -> None:
