@@ -60,7 +60,7 @@ class Fault:
 class FileCheck:
     """The faults of a plate in the order of its planes, and how they were found.
 
-    `files` were looked up, the tags of `headers` of them were read, `images` is how many there are.
+    `files` were looked up; of the `images` that are there and not empty, the tags of `headers` were read.
     """
 
     faults: tuple[Fault, ...]
@@ -98,7 +98,7 @@ def check_files(plate: Plate, *, headers: int = HEADERS) -> FileCheck:
     faults += _by_tags(there, shapes)
     order = {(well.name, site.number): n for n, (well, site) in enumerate((w, f) for w in plate for f in w.fields)}
     faults.sort(key=lambda fault: order[fault.well, fault.field])
-    files = len({image.plane.path for image in there})
+    files = len({plane.path for _, _, plane in _planes(plate) if plane.path})
     return FileCheck((*faults, *_extra(plate)), files, len(shapes), len(there))
 
 
