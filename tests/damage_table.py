@@ -312,7 +312,13 @@ def _main(clean: Path, work: Path, limit_s: int) -> None:
     faulthandler.enable()
     watched: list[str] = []
     outside = work / "outside"
-    sys.addaudithook(lambda event, arguments: watched.append(str(arguments[0])) if event == "open" else None)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        # Opening without following links cannot lead out of the plate by the last name.
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & os.O_NOFOLLOW):
+            watched.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
     look(clean)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
