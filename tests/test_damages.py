@@ -96,6 +96,7 @@ def test_some_damages_of_every_kind(format: str, plate_of: Callable[[str], Path]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_damage(format: str, plate_of: Callable[[str], Path], tmp_path: Path) -> None:
     faults = tried(format, plate_of(format), tmp_path.resolve(), cases_of(format, plate_of(format)))

@@ -271,7 +271,7 @@ def _read_field(found: _Found, root: Path, path: str, key: FieldKey) -> None:
         stored = _within(found, root, array)
         form = read_form(stored)
         if form is None:
-            raise NotAPlateError(f"{array} is not there.")
+            raise NotAPlateError(f"{array} is not there, or has lost its zarr.json or .zarray.")
         kinds = _kinds(form.leading, image.axes)
     except (NotAPlateError, PlaneError, *_WRONG) as error:
         found.lost[key] = _words(error, root)

@@ -104,8 +104,10 @@ def read_document(path: str) -> bytes:
     Raises:
         OSError: it cannot be read; with ``ELOOP`` it is a link, which is not followed.
     """
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, "it is a link")
     # Nothing waits for a pipe that stands in its place.
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         parts = [os.read(file, _AT_ONCE)]
         while len(parts[-1]) == _AT_ONCE:
@@ -247,6 +249,8 @@ def read_page(array: Path, form: ArrayForm, page: int) -> npt.NDArray[Any]:
     import numpy as np
     import zarr
 
+    if os.path.islink(os.path.join(array, ".zattrs")):  # zarr reads the attributes of an array, too
+        raise PlaneError(".zattrs of the array is a link, and is not followed", fault="missing")
     stored = zarr.open_array(array, mode="r", zarr_format=2 if form.zarr_format == 2 else 3)
     plane: Any = (*form.place(page), slice(None), slice(None))
     image: npt.NDArray[Any] = np.asarray(stored[plane])

@@ -124,7 +124,7 @@ def _checked_array(root: Path, path: Path, plane: Plane) -> ome_zarr_arrays.Arra
     try:
         form = ome_zarr_arrays.read_form(path)
         if form is None:
-            raise PlaneError("its metadata are gone", fault="missing")
+            raise PlaneError("its zarr.json or .zarray is gone", fault="missing")
         ome_zarr_arrays.check_plane(root, path, form, plane.page, MAX_SAMPLES)
     except PlaneError as error:
         which = f"{plane.path}, channel {plane.channel}, time point {plane.timepoint}, z {plane.z}"
