@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from hcs_nuclei.segmentation.predict import TILE_PX, Segmentation, Segmenter
 
-#: Each image's middle is looked at as it is, at half and at a quarter of its size: from 8 to 150 px, nuclei are of a
-#: size that the network knows in one of the three.
-FIRST_PASS_SCALES = (1.0, 0.5, 0.25)
-#: A coarser look must explain this much more of the image, and be no less sure of it than by this much: from afar
-#: nuclei that touch look like larger ones, and whole cells like nuclei.
+#: Each image's middle is looked at as it is and at half its size: from 8 to 200 px, nuclei are of a size that the network
+#: knows in one of the two. From farther away whole cells look like nuclei, and so does the lamp.
+FIRST_PASS_SCALES = (1.0, 0.5)
+#: The coarser look must explain this much more of the image, and be no less sure of it than by this much: from afar
+#: nuclei that touch look like larger ones.
 COARSER_GAIN, COARSER_DOUBT = 1.15, 0.03
 #: Below this an image shows too little at that scale to be asked, px of the network.
 _LEAST_PX = 48
