@@ -9,7 +9,7 @@ from scipy import ndimage
 from segmentation_samples import crowded_scene, disks, find_nuclei
 from skimage.measure import label
 
-from hcs_nuclei.segmentation.instances import InstanceSettings
+from hcs_nuclei.segmentation.instances import InstanceSettings, separate
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, TARGETS, make_targets
 
 SETTINGS = InstanceSettings()

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from hcs_nuclei.segmentation.predict import TILE_PX, Segmentation, Segmenter
 
-#: Each image's middle is looked at as it is and at half its size: from 8 to 200 px, nuclei are of a size that the network
-#: knows in one of the two. From farther away whole cells look like nuclei, and so does the lamp.
+#: Each image's middle is looked at as it is and at half its size: from 8 to 200 px, nuclei are of a size that the
+#: network knows in one of the two. From farther away whole cells look like nuclei, and so does the lamp.
 FIRST_PASS_SCALES = (1.0, 0.5)
 #: The coarser look must explain this much more of the image, and be no less sure of it than by this much: from afar
 #: nuclei that touch look like larger ones.

@@ -39,7 +39,9 @@ class FitSettings(BaseModel):
     batch: int = Field(default=8, ge=1)
     crop_px: int = Field(default=256, multiple_of=32)
     learning_rate: float = Field(default=1.2e-3, gt=0)
-    decay_epochs: int = Field(default=14, ge=0, description="The rate falls in a line to nothing over the last of them.")
+    decay_epochs: int = Field(
+        default=14, ge=0, description="The rate falls in a line to nothing over the last of them."
+    )
     warmup_batches: int = Field(default=200, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     precision: str = Field(default="mixed_bfloat16", pattern="^(float32|mixed_bfloat16|mixed_float16)$")
