@@ -232,7 +232,14 @@ def test_a_plate_without_one_readable_image_is_finished_all_the_same(tmp_path: P
     assert read_wells(result.run_dir).Metadata_Object_Count.isna().all()
     assert len(read_nuclei(result.run_dir)) == 0
     record = json.loads((result.run_dir / "run.json").read_text(encoding="utf-8"))
-    assert record["calibration"] == {"diameter_px": None, "diameter_from": "none", "saturation": None, "sample": []}
+    calibration = record["calibration"]
+    assert [calibration[k] for k in ("diameter_px", "diameter_from", "saturation", "sample")] == [
+        None,
+        "none",
+        None,
+        [],
+    ]
+    assert [channel["gain"] for channel in calibration["illumination"]["channels"]] == [[]]
 
 
 def test_overwriting_keeps_the_former_tables(finished: FinishedRun, tmp_path: Path, opened: list[str]) -> None:
