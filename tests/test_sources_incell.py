@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from damaged_metadata import change_bytes, check_plate_or_reason
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -269,16 +270,8 @@ def test_damage_of_any_kind_is_a_plate_or_a_reason(tmp_path: Path, data: st.Data
         tmp_path, map(image, places([(1, 1), (1, 2)])), number=9, plan='<offset_point/><Exclude row="2" col="2"/>'
     )
     touch(tmp_path, places([(1, 1), (1, 2)]))
-    content = bytearray(path.read_bytes())
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
-        content[place] = data.draw(st.sampled_from([*b'0123456789<>/"-. eETRUx', 0, 130, 255]))
-    path.write_bytes(bytes(content))
-    try:
-        plate = open_plate(tmp_path)
-    except NotAPlateError:
-        return
-    assert render_inspection(inspection(plate))
-    assert plate.wells[0].fields[0].planes
+    change_bytes(path, data)
+    check_plate_or_reason(tmp_path)
 
 
 def test_an_index_that_is_a_link_out_of_the_plate_is_said_and_not_read(tmp_path: Path) -> None:

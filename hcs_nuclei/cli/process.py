@@ -78,9 +78,8 @@ def process(
     json_to: JsonOption = None,
 ) -> None:
     """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
-    asked = {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern}
-    asked_of_groups = {"illumination": {"method": illumination}}
-    settings = load_settings(assay, {**asked, "layout": layout, "barcodes": barcodes, **asked_of_groups})
+    asked = {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern, "layout": layout}
+    settings = load_settings(assay, {**asked, "barcodes": barcodes, "illumination": {"method": illumination}})
     use_prefect = prefect if prefect is not None else api_url_configured()
     options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
     raise typer.Exit(process_plates(plates, out, settings, options, json_to))

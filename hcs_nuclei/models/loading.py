@@ -79,6 +79,6 @@ def segment(
     """
     segmenter = load_model(model)
     pixels = to_grey(image)
-    if diameter_px is None:
+    if not diameter_px:
         return segment_any_size(segmenter, pixels, minimum_area_px=minimum_area_px).labels
     return segmenter(pixels, diameter_px=diameter_px, minimum_area_px=minimum_area_px).labels

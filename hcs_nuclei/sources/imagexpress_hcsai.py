@@ -27,6 +27,7 @@ from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Record,
+    absent_channels,
     absent_times,
     assemble_exactly,
     natural,
@@ -83,9 +84,8 @@ def read(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells),
         expected_from="metadata",
         warnings=(
-            *(
-                f"Channel {names.get(token) or token} ({token}): promised by {tables[0]}, but no image of it is there."
-                for token in sorted({r.channel for r in records} - set(assembly.tokens), key=natural)
+            *absent_channels(
+                {r.channel: names.get(r.channel) or r.channel for r in records}, assembly.tokens, tables[0]
             ),
             *absent_times((r.time for r in records), assembly.times, tables[0]),
             *assembly.warnings,

@@ -23,12 +23,12 @@ from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Record,
+    absent_channels,
     absent_times,
     assemble_exactly,
     assemble_regularly,
     extra_image,
     listed,
-    natural,
     plate_format,
     position,
     usual_fields,
@@ -94,10 +94,7 @@ def read(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells, index.rows, index.columns),
         expected_from="metadata",
         warnings=(
-            *(
-                f"Channel {names[token]} ({token}): promised by {source}, but no image of it is there."
-                for token in sorted(set(names) - set(assembly.tokens), key=natural)
-            ),
+            *absent_channels(names, assembly.tokens, source),
             *absent_times(promised_times, assembly.times, source),
             *_unlisted(index, records, source),
             *(

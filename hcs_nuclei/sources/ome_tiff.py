@@ -24,10 +24,10 @@ from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Record,
+    absent_channels,
     absent_times,
     assemble_exactly,
     listed,
-    natural,
     plate_format,
 )
 from hcs_nuclei.sources.listing import Listing
@@ -88,10 +88,7 @@ def read(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells, max(m.rows for m in documents), max(m.columns for m in documents)),
         expected_from="metadata",
         warnings=(
-            *(
-                f"Channel {names[token]} ({token}): promised by {source}, but no image of it is there."
-                for token in sorted(set(names) - set(assembly.tokens), key=natural)
-            ),
+            *absent_channels(names, assembly.tokens, source),
             *absent_times((r.time for r in records), assembly.times, source),
             *renamed,
             *problems,

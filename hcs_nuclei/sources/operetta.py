@@ -25,12 +25,12 @@ from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Record,
+    absent_channels,
     absent_times,
     assemble_exactly,
     assemble_regularly,
     extra_image,
     listed,
-    natural,
     plate_format,
     usual_fields,
 )
@@ -100,10 +100,7 @@ def read(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells, index.rows, index.columns),
         expected_from="metadata",
         warnings=(
-            *(
-                f"Channel {names[token]} ({token}): promised by {indices[0]}, but no image of it is there."
-                for token in sorted(set(names) - set(assembly.tokens), key=natural)
-            ),
+            *absent_channels(names, assembly.tokens, indices[0]),
             *absent_times((image.time for image in index.images), assembly.times, indices[0]),
             *(
                 [f"{len(extra):,} images are not named by {indices[0]} and are not used: {listed(extra, 2)}."]

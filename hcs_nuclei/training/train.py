@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hcs_nuclei.errors import DatasetError
 from hcs_nuclei.models.card import ModelCard, load_network, write_card, write_weights
@@ -21,7 +22,7 @@ from hcs_nuclei.segmentation.diameter import estimate_diameter, segment_any_size
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.network import flops_per_pixel
 from hcs_nuclei.segmentation.normalise import normalise
-from hcs_nuclei.segmentation.predict import Prediction, Segmenter
+from hcs_nuclei.segmentation.predict import Segmenter
 from hcs_nuclei.segmentation.scale import TRAINING_DIAMETER_PX
 from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
 from hcs_nuclei.training.dataset import spoil
@@ -114,12 +115,15 @@ def finish_model(
     if chosen is None:
         # Thresholds are for the images that plates are made of, where there are any of them.
         main = [pair for pair in validation if pair.modality == "fluorescence"] or list(validation)
-        predictions = [segmenter.prediction_for(p.image, estimate_diameter(segmenter, [p.image])) for p in main]
+        sized = [(pair, estimate_diameter(segmenter, [pair.image])) for pair in main]
         tune(
             segmenter,
-            predictions,
-            [p.labels for p in main],
-            spoilt=[(_spoilt(segmenter, p, i), p.labels) for i, p in enumerate(main[::SPOILT_EVERY])],
+            [segmenter.prediction_for(pair.image, diameter) for pair, diameter in sized],
+            [pair.labels for pair in main],
+            spoilt=[
+                (segmenter.prediction_for(_spoilt(pair, seed), diameter), pair.labels)
+                for seed, (pair, diameter) in enumerate(sized[::SPOILT_EVERY])
+            ],
             minimum_area_px=MINIMUM_AREA_PX,
         )
 
@@ -141,9 +145,8 @@ def finish_model(
     return card
 
 
-def _spoilt(segmenter: Segmenter, pair: AnnotatedImage, seed: int) -> Prediction:
-    image = spoil(normalise(pair.image).astype(np.float64), np.random.default_rng(seed))
-    return segmenter.prediction_for(image, estimate_diameter(segmenter, [pair.image]))
+def _spoilt(pair: AnnotatedImage, seed: int) -> npt.NDArray[np.float64]:
+    return spoil(normalise(pair.image).astype(np.float64), np.random.default_rng(seed))
 
 
 def _split(datasets: Sequence[Path], split: str, modality: str | None, skip_faulty: bool) -> list[AnnotatedImage]:
