@@ -22,7 +22,7 @@ def columns_page() -> str:
     wells = columns.well_columns([channel])[:-medians]
     return "\n".join(
         [
-            _MADE.format(source="`hcs_nuclei/columns.py`") + "# Columns of the tables\n",
+            _MADE.format(source="`hcs_nuclei/columns/`") + "# Columns of the tables\n",
             f"Version {columns.SCHEMA_VERSION} of the schema. `{channel}` stands for a channel's name in letters and",
             "digits; such columns are there once for each channel. Units: px and px² are pixels of the image, counts",
             "are the camera's.\n",
@@ -44,7 +44,7 @@ def settings_page() -> str:
     """`settings.md`: every setting of an assay recipe with its variable, default and meaning."""
     return "\n".join(
         [
-            _MADE.format(source="`hcs_nuclei/settings.py`") + "# Settings\n",
+            _MADE.format(source="`hcs_nuclei/settings/`") + "# Settings\n",
             "What an [assay recipe](../how-to/assay-recipe.md) can hold. What does not change a result (number of",
             "workers, cluster, overwriting) is an [option](commands.md) and not a setting.\n",
             *_table(("setting", "variable", "default", "meaning"), _setting_rows(Settings, ())),

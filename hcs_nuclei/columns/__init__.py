@@ -1,0 +1,24 @@
+"""Every column of every table: name, dtype, unit, meaning. Tables, docs and checks are made from this list alone.
+
+``Metadata_*`` is identity and everything that is not a feature; ``Nuclei_*`` is features (numeric only), named as
+CellProfiler names them, in pixels and camera counts.
+"""
+
+from hcs_nuclei.columns.column import SCHEMA_VERSION, Column, Dtype
+from hcs_nuclei.columns.fields import field_columns
+from hcs_nuclei.columns.identity import IDENTITY
+from hcs_nuclei.columns.nuclei import INTENSITY, SHAPE, intensity_columns, nucleus_columns
+from hcs_nuclei.columns.wells import well_columns
+
+__all__ = [
+    "IDENTITY",
+    "INTENSITY",
+    "SCHEMA_VERSION",
+    "SHAPE",
+    "Column",
+    "Dtype",
+    "field_columns",
+    "intensity_columns",
+    "nucleus_columns",
+    "well_columns",
+]

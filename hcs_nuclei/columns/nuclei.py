@@ -1,0 +1,63 @@
+"""The nucleus table: one row per nucleus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hcs_nuclei.columns.column import Column
+from hcs_nuclei.columns.identity import FIELD, IDENTITY, TIMEPOINT
+
+_NUCLEUS = (
+    Column("Metadata_ObjectNumber", "uint32", "", "pixel value in the label image, unique in it over all time points"),
+    Column("Metadata_Center_X", "float64", "px", "centroid, from the left edge; the centre of the first pixel is 0"),
+    Column("Metadata_Center_Y", "float64", "px", "centroid, from the top edge; the centre of the first pixel is 0"),
+    Column("Metadata_Confidence", "float32", "0-1", "the network's confidence in this nucleus"),
+    Column("Metadata_QC_TouchesEdge", "bool", "", "touches the edge of the field: its area and shape are cut off"),
+    Column("Metadata_QC_Saturated", "bool", "", "holds a pixel at the camera's limit in the nuclear channel"),
+)
+
+SHAPE = (
+    Column("Nuclei_AreaShape_Area", "float64", "px²", "number of pixels"),
+    Column("Nuclei_AreaShape_Perimeter", "float64", "px", "outline through border pixels' centres, as CellProfiler"),
+    Column("Nuclei_AreaShape_Eccentricity", "float64", "0-1", "of the ellipse of equal second moments; 0 = circle"),
+    Column("Nuclei_AreaShape_FormFactor", "float64", "", "4π × area / perimeter²; 1 = circle"),
+    Column("Nuclei_AreaShape_Solidity", "float64", "0-1", "area / area of the convex hull"),
+    Column("Nuclei_AreaShape_Extent", "float64", "0-1", "area / area of the bounding box"),
+    Column("Nuclei_AreaShape_MajorAxisLength", "float64", "px", "of the ellipse with the same second moments"),
+    Column("Nuclei_AreaShape_MinorAxisLength", "float64", "px", "of the ellipse with the same second moments"),
+    Column(
+        "Nuclei_AreaShape_Orientation",
+        "float64",
+        "degree",
+        "of the major axis, -90 to 90; 0 is vertical, and positive leans down to the right, as CellProfiler",
+    ),
+    Column("Nuclei_AreaShape_EquivalentDiameter", "float64", "px", "diameter of the circle with the same area"),
+    Column("Nuclei_AreaShape_Compactness", "float64", "", "perimeter² / (4π × area); 1 = circle"),
+    Column("Nuclei_AreaShape_ConvexArea", "float64", "px²", "area of the convex hull"),
+    Column("Nuclei_AreaShape_BoundingBoxArea", "float64", "px²", "area of the bounding box"),
+    Column("Nuclei_AreaShape_MaxFeretDiameter", "float64", "px", "largest caliper width of the convex hull"),
+    Column("Nuclei_AreaShape_MinFeretDiameter", "float64", "px", "smallest caliper width of the convex hull"),
+)
+
+#: Per channel; the channel's column name is appended: ``Nuclei_Intensity_MeanIntensity_DAPI``.
+INTENSITY = (
+    Column("Nuclei_Intensity_MeanIntensity", "float64", "counts", "mean over the nucleus"),
+    Column("Nuclei_Intensity_IntegratedIntensity", "float64", "counts", "sum over the nucleus"),
+    Column("Nuclei_Intensity_StdIntensity", "float64", "counts", "standard deviation over the nucleus (population)"),
+    Column("Nuclei_Intensity_MinIntensity", "float64", "counts", "smallest pixel"),
+    Column("Nuclei_Intensity_MaxIntensity", "float64", "counts", "largest pixel"),
+    Column("Nuclei_Intensity_MedianIntensity", "float64", "counts", "median over the nucleus"),
+    Column("Nuclei_Intensity_LowerQuartileIntensity", "float64", "counts", "25th percentile over the nucleus"),
+    Column("Nuclei_Intensity_UpperQuartileIntensity", "float64", "counts", "75th percentile over the nucleus"),
+)
+
+
+def intensity_columns(channel: str) -> tuple[Column, ...]:
+    """The intensity columns of one channel, by its :attr:`hcs_nuclei.plate.Channel.column_name`."""
+    return tuple(Column(f"{c.name}_{channel}", c.dtype, c.unit, f"{c.meaning}, {channel}") for c in INTENSITY)
+
+
+def nucleus_columns(channels: Sequence[str]) -> tuple[Column, ...]:
+    """The nucleus table's columns in order, for the column names of the plate's channels."""
+    intensity = tuple(c for channel in channels for c in intensity_columns(channel))
+    return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *intensity)

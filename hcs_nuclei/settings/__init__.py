@@ -1,0 +1,19 @@
+"""The assay recipe: every setting that changes a result.
+
+Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. What does not change a result
+(cluster, number of workers, overwrite) is not a setting and never part of the fingerprint.
+"""
+
+from hcs_nuclei.settings.groups import IlluminationSettings, OutputSettings, SegmentationSettings
+from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
+from hcs_nuclei.settings.recipe import NO_RESULT, Settings
+
+__all__ = [
+    "ENV_PREFIX",
+    "NO_RESULT",
+    "IlluminationSettings",
+    "OutputSettings",
+    "SegmentationSettings",
+    "Settings",
+    "load_settings",
+]

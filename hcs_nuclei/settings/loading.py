@@ -1,0 +1,140 @@
+"""Recipe file, environment and options in, settings out; what is not valid is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hcs_nuclei.errors import SettingsError
+from hcs_nuclei.settings.recipe import Settings
+
+ENV_PREFIX = "HCS_NUCLEI_"
+#: Variables with the prefix that are not settings of an assay.
+_ENV_OTHER = {"HCS_NUCLEI_HOME", "HCS_NUCLEI_ALLOW_PLAIN_TCP"}
+
+
+def load_settings(
+    recipe: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from defaults < `recipe` < environment < `options`.
+
+    Args:
+        recipe: a YAML file with any of the settings, None for none.
+        options: nested mapping of what was asked for on the command line; None values are "not asked".
+        environ: ``HCS_NUCLEI_CHANNEL=DAPI``, ``HCS_NUCLEI_SEGMENTATION__DIAMETER_PX=20``; None for the process's own.
+
+    Raises:
+        SettingsError: the recipe cannot be read, or a value is not valid; says which and what is expected.
+    """
+    merged: dict[str, Any] = {}
+    if recipe is not None:
+        _merge(merged, _seen_from(recipe.parent, _read_recipe(recipe)))
+    _merge(merged, _seen_from(Path(), _from_environ(os.environ if environ is None else environ)))
+    _merge(merged, _seen_from(Path(), _drop_none(options or {})))
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        where = f" (recipe {recipe})" if recipe else ""
+        raise SettingsError(f"The settings are not valid{where}:\n" + _faults(error)) from None
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The recipe {path} is not YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"The recipe {path} holds a {type(content).__name__}; expected names with values.")
+    return content
+
+
+def _seen_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose files are named from `folder`, with absolute names: a run may go on from anywhere."""
+    files = {name: settings[name] for name in ("layout", "barcodes") if isinstance(settings.get(name), str)}
+    absolute = {name: os.path.abspath(folder / os.path.expanduser(file)) for name, file in files.items()}
+    seen = {**settings, **{name: path for name, path in absolute.items() if files[name] not in {"", "auto", "none"}}}
+    if isinstance(group := settings.get("illumination"), Mapping):
+        images = {name: _absolute(folder, group[name]) for name in ("flat_field", "dark") if name in group}
+        seen["illumination"] = {**group, **images}
+    return seen
+
+
+def _absolute(folder: Path, files: Any) -> Any:
+    """Each channel's file with an absolute name; what is no file (the counts of a dark image) stays."""
+    if not isinstance(files, Mapping):
+        return files
+    return {
+        channel: os.path.abspath(folder / os.path.expanduser(file)) if isinstance(file, str) and file else file
+        for channel, file in files.items()
+    }
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or name in _ENV_OTHER:
+            continue
+        *groups, last = name.removeprefix(ENV_PREFIX).lower().split("__")
+        if (groups[0] if groups else last) not in Settings.model_fields:
+            raise SettingsError(
+                f"{name} names no setting; expected {ENV_PREFIX} and one of "
+                f"{', '.join(n.upper() for n in Settings.model_fields)}. Unset it or correct its name."
+            )
+        inner = found
+        for group in groups:
+            if not isinstance(inner.setdefault(group, {}), dict):
+                raise SettingsError(f"{name} sets a part of {group}, but another variable sets all of it. Unset one.")
+            inner = inner[group]
+        inner[last] = _read_variable(name, last, text)
+    return found
+
+
+def _read_variable(name: str, setting: str, text: str) -> Any:
+    """The value of a variable: YAML's, so that it reads as the same words in a recipe would; texts stay texts."""
+    if setting in {"channel", "model", "plate_name", "pattern", "layout", "barcodes"}:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{name} is {text!r}, which is no value; write it as in a recipe.") from None
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _drop_none(options: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            inner = _drop_none(value)
+            if inner:
+                kept[key] = inner
+        elif value is not None:
+            kept[key] = value
+    return kept
+
+
+def _faults(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        given = "" if fault["type"] == "extra_forbidden" else f" (found {fault['input']!r})"
+        message = "no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+        lines.append(f"  {place}: {message}{given}")
+    return "\n".join(dict.fromkeys(lines))

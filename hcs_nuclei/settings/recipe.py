@@ -1,0 +1,83 @@
+"""The assay recipe: every setting that changes a result, validated, comparable, with a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from hcs_nuclei.settings.groups import Group, IlluminationSettings, OutputSettings, SegmentationSettings
+
+#: Settings that say what things are called and not how a nucleus is found or measured.
+NO_RESULT = {"model", "plate_name", "layout", "barcodes"}
+
+
+class Settings(Group):
+    """One assay recipe; also the parameter form in the Prefect UI."""
+
+    channel: str | None = Field(
+        default=None,
+        title="Nuclear channel",
+        description=(
+            "Name or vendor token (DAPI, w1, ch1, C01, d0); left out: a DAPI/Hoechst-like name, or the only one."
+        ),
+    )
+    z: Literal["auto", "max"] | int = Field(
+        default="auto",
+        title="Z planes",
+        description=(
+            "auto: the instrument's projection, else the maximum; max: maximum of all planes; a number: that plane."
+        ),
+    )
+    model: str = Field(
+        default="default",
+        title="Model",
+        description="Identifier in the model store, or a directory with a model card; 'default' is the promoted one.",
+    )
+    plate_name: str | None = Field(
+        default=None, min_length=1, title="Plate name", description="Instead of the vendor's barcode or plate name."
+    )
+    pattern: str | None = Field(
+        default=None,
+        title="File name pattern",
+        description=(
+            "Regular expression with named groups well (or row and column), field, channel, z, t, for plates of no "
+            "known vendor."
+        ),
+    )
+    layout: str = Field(
+        default="auto",
+        min_length=1,
+        title="Plate layout",
+        description=(
+            "File (CSV, TSV, XLSX, Harmony XML) or cytomining folder with the wells' treatments, as seen from the "
+            "recipe; auto: the run's own, else one that lies in the plate's directory; none: no treatments."
+        ),
+    )
+    barcodes: str | None = Field(
+        default=None,
+        min_length=1,
+        title="List of barcodes",
+        description="File with the screen's barcodes, as seen from the recipe; a plate that is not on it is held.",
+    )
+    segmentation: SegmentationSettings = SegmentationSettings()
+    illumination: IlluminationSettings = IlluminationSettings()
+    output: OutputSettings = OutputSettings()
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
+
+        The model is left out: a run resolves it to its sha256, which stands beside this. So are names: what a plate is
+        called stands in every fingerprint of a well, and a layout is joined when the wells are done. Of an illumination
+        image the content counts, which is in the calibration, and not where it lies.
+        """
+        files = {"illumination": {"flat_field", "dark"}}
+        plain = self.model_dump(mode="json", exclude={**dict.fromkeys(NO_RESULT, True), **files})
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, as ``--assay`` reads it."""
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
