@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import BaseModel
 
 from hcs_nuclei import columns
-from hcs_nuclei.settings import ENV_PREFIX, Settings
+from hcs_nuclei.settings import ENV_PREFIX, FeatureGroup, Settings
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 _MADE = "<!-- Made by `make docs` from {source}: change it there. -->\n\n"
@@ -18,8 +19,8 @@ _MADE = "<!-- Made by `make docs` from {source}: change it there. -->\n\n"
 def columns_page() -> str:
     """`columns.md`: every table with each column's name, type, unit and meaning."""
     channel = "<channel>"
-    medians = sum(c.name.startswith("Median_") for c in columns.well_columns([channel]))
-    wells = columns.well_columns([channel])[:-medians]
+    measured = columns.Measured((channel,), channel, frozenset(get_args(FeatureGroup)))
+    wells = [c for c in columns.well_columns(measured) if not c.name.startswith("Median_")]
     return "\n".join(
         [
             _MADE.format(source="`hcs_nuclei/columns/`") + "# Columns of the tables\n",
@@ -27,7 +28,7 @@ def columns_page() -> str:
             "digits; such columns are there once for each channel. Units: px and px² are pixels of the image, counts",
             "are the camera's.\n",
             "## Nuclei: `nuclei/<well>.parquet`\n",
-            *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.nucleus_columns([channel]))),
+            *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.nucleus_columns(measured))),
             "\n## Fields: `fields.parquet`\n",
             *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.field_columns())),
             "\n## Wells: `wells.parquet`, `wells.csv`\n",

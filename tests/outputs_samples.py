@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from hcs_nuclei.columns import nucleus_columns
+from hcs_nuclei.columns import Measured, nucleus_columns
 from hcs_nuclei.outputs import write_well
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.plate import Channel, Field, Plate, Well, parse_well
 
 CHANNELS = ("DAPI", "FITC")
+MEASURED = Measured(CHANNELS, "DAPI")
 
 
 def make_plate(
@@ -76,7 +77,7 @@ def nuclei(plate: Plate, well: str, field: int, count: int, timepoint: int = 0, 
     numbers = np.arange(1, count + 1)
     mapping: dict[str, Any] = {
         column.name: numbers + k / 100
-        for k, column in enumerate(nucleus_columns(CHANNELS))
+        for k, column in enumerate(nucleus_columns(MEASURED))
         if column.dtype == "float64"
     }
     mapping |= identity(plate, well, field, timepoint)
@@ -98,7 +99,7 @@ def commit_well(run: Path, plate: Plate, well: str, counts: Sequence[int | None]
         nuclei=[nuclei(plate, well, n, c) for n, c in enumerate(counts, start=1) if c is not None],
         fields=[field_row(plate, well, n, c) for n, c in enumerate(counts, start=1)],
         fingerprint=fingerprint,
-        channels=CHANNELS,
+        measured=MEASURED,
     )
     return path
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from outputs_samples import CHANNELS, commit_well, make_plate
+from outputs_samples import MEASURED, commit_well, make_plate
 from pipeline_runs import FinishedRun, changed, copied, files_of
 
 from hcs_nuclei import read_fields, read_nuclei, read_wells
@@ -50,7 +50,7 @@ PLATE = make_plate(("B03", "C04", "D05"), fields=1)
 
 
 def test_the_well_table_has_the_treatments_behind_its_identity(run: Path) -> None:
-    finish_tables(run, PLATE, CHANNELS, layout_of(B03=("00123", 0.5), D05=("x", None), H12=("not imaged", 1.0)))
+    finish_tables(run, PLATE, MEASURED, layout_of(B03=("00123", 0.5), D05=("x", None), H12=("not imaged", 1.0)))
     wells = read_wells(run)
     names = [column.name for column in IDENTITY]
     assert list(wells.columns)[:7] == [*names, "Metadata_Timepoint", "Metadata_Compound"]
@@ -64,7 +64,7 @@ def test_the_well_table_has_the_treatments_behind_its_identity(run: Path) -> Non
 
 
 def test_nuclei_and_fields_get_the_treatments_on_reading(run: Path) -> None:
-    finish_tables(run, PLATE, CHANNELS, layout_of(B03=("a", 0.5), D05=("b", None)))
+    finish_tables(run, PLATE, MEASURED, layout_of(B03=("a", 0.5), D05=("b", None)))
     nuclei, fields = read_nuclei(run), read_fields(run)
     assert nuclei.Metadata_Compound.tolist() == ["a"] * 3
     assert nuclei.Metadata_Concentration.tolist() == [0.5] * 3
@@ -78,9 +78,9 @@ def test_nuclei_and_fields_get_the_treatments_on_reading(run: Path) -> None:
 
 
 def test_without_a_layout_there_is_no_file_of_it(run: Path) -> None:
-    finish_tables(run, PLATE, CHANNELS, layout_of(B03=("a", 0.5)))
+    finish_tables(run, PLATE, MEASURED, layout_of(B03=("a", 0.5)))
     assert (run / "layout.parquet").is_file()
-    finish_tables(run, PLATE, CHANNELS)
+    finish_tables(run, PLATE, MEASURED)
     assert not (run / "layout.parquet").exists()
     assert "Metadata_Compound" not in read_nuclei(run).columns
 
@@ -94,7 +94,7 @@ def test_runs_whose_treatments_have_other_types_are_read_together(tmp_path: Path
     for name, layout in layouts.items():
         plate = make_plate(fields=1, name=name)
         commit_well(tmp_path / name, plate, "B03", (2,))
-        finish_tables(tmp_path / name, plate, CHANNELS, layout)
+        finish_tables(tmp_path / name, plate, MEASURED, layout)
     for table, times in ((read_nuclei(tmp_path), 2), (read_fields(tmp_path), 1), (read_wells(tmp_path), 1)):
         lots = table.Metadata_lot.fillna("null").tolist()
         assert lots == [lot for lot in ("17", "018", "null") for _ in range(times)]
@@ -175,7 +175,7 @@ def test_report_takes_another_layout_without_the_plate(finished: FinishedRun, tm
 def test_the_report_names_the_treatment_of_a_well(run: Path) -> None:
     unit = Column("Metadata_Concentration_unit", "string", "", "unit")
     treatments = layout_of((COMPOUND, DOSE, unit), B03=("</script>x", 0.5, "uM"))
-    finish_tables(run, PLATE, CHANNELS, treatments)
+    finish_tables(run, PLATE, MEASURED, treatments)
     begin_store(run / "plate.ome.zarr", PLATE)
     page = write_report(run).read_text(encoding="utf-8")
     assert "Compound: \\u003c/script\\u003ex" in page

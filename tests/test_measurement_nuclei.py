@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from measurement_fields import blobs, renumbered
 
-from hcs_nuclei.columns import nucleus_columns
+from hcs_nuclei.columns import Measured, nucleus_columns
 from hcs_nuclei.measurement import measure_nuclei
 
 #: Columns of the nucleus table that others fill in.
@@ -28,7 +28,11 @@ def channels_of(shape: tuple[int, int]) -> dict[str, npt.NDArray[np.generic]]:
 def test_columns_and_types_are_those_of_the_schema(labels: npt.NDArray[np.uint32]) -> None:
     channels = channels_of(labels.shape)
     table = measure_nuclei(labels, channels, nuclear="DAPI", saturation=4095)
-    expected = {c.name: np.dtype(c.dtype) for c in nucleus_columns(list(channels)) if c.name not in NOT_MEASURED}
+    expected = {
+        c.name: np.dtype(c.dtype)
+        for c in nucleus_columns(Measured(tuple(channels), "DAPI"))
+        if c.name not in NOT_MEASURED
+    }
     assert {name: values.dtype for name, values in table.items()} == expected
     assert {values.shape for values in table.values()} == {(len(np.unique(labels)) - 1,)}
 

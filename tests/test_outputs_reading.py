@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outputs_samples import CHANNELS, commit_well, field_row, make_plate, nuclei
+from outputs_samples import MEASURED, commit_well, field_row, make_plate, nuclei
 
-from hcs_nuclei.columns import nucleus_columns
+from hcs_nuclei.columns import Measured, nucleus_columns
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs import (
     find_runs,
@@ -32,15 +32,15 @@ def runs(tmp_path: Path) -> Path:
     for well, counts in (("B03", (3, 2)), ("D05", (None, None)), ("AA04", (0, 1))):
         commit_well(tmp_path / "P1", first, well, counts)
     commit_well(tmp_path / "00123", second, "B03", (4,))
-    finish_tables(tmp_path / "P1", first, CHANNELS)
-    finish_tables(tmp_path / "00123", second, CHANNELS)
+    finish_tables(tmp_path / "P1", first, MEASURED)
+    finish_tables(tmp_path / "00123", second, MEASURED)
     (tmp_path / ".hidden" / "nuclei").mkdir(parents=True)
     return tmp_path
 
 
 def test_one_run(runs: Path) -> None:
     frame = read_nuclei(runs / "P1")
-    assert list(frame.columns) == [column.name for column in nucleus_columns(CHANNELS)]
+    assert list(frame.columns) == [column.name for column in nucleus_columns(MEASURED)]
     assert frame["Metadata_Well"].tolist() == ["B03"] * 5 + ["AA04"]
     assert frame["Metadata_ObjectNumber"].tolist() == [1, 2, 3, 1, 2, 1]
     assert len(read_fields(runs / "P1")) == 6
@@ -82,7 +82,7 @@ def test_micrometres_without_pixel_size_name_the_field(tmp_path: Path) -> None:
     path = well_table_path(tmp_path, "B03")
     path.parent.mkdir()
     rows = [field_row(plate, "B03", 1, 0), field_row(plate, "B03", 2, 1)]
-    write_well(path, nuclei=nuclei(plate, "B03", 2, 1), fields=rows, fingerprint="f", channels=CHANNELS)
+    write_well(path, nuclei=nuclei(plate, "B03", 2, 1), fields=rows, fingerprint="f", measured=MEASURED)
     with pytest.raises(OutputError, match="Plate 00123, well B03: the pixel size of field 2 is unknown"):
         read_nuclei(tmp_path, units="um")
     assert len(read_nuclei(tmp_path, units="um", columns=[MEAN])) == 1  # counts need no pixel size
@@ -90,11 +90,12 @@ def test_micrometres_without_pixel_size_name_the_field(tmp_path: Path) -> None:
 
 def test_a_channel_that_one_run_lacks_is_nan_there(runs: Path) -> None:
     plate = make_plate(name="P3", fields=1)
-    names = {column.name for column in nucleus_columns(("DAPI",))}
+    measured = Measured(("DAPI",), "DAPI")
+    names = {column.name for column in nucleus_columns(measured)}
     part = {name: value for name, value in nuclei(plate, "B03", 1, 2).items() if name in names}
     path = well_table_path(runs / "P3", "B03")
     path.parent.mkdir(parents=True)
-    write_well(path, nuclei=part, fields=[field_row(plate, "B03", 1, 2)], fingerprint="f", channels=("DAPI",))
+    write_well(path, nuclei=part, fields=[field_row(plate, "B03", 1, 2)], fingerprint="f", measured=measured)
     frame = read_nuclei(runs, columns=["Metadata_Plate", MEAN, MEAN.replace("DAPI", "FITC")])
     assert frame[MEAN].notna().all()
     assert frame[MEAN.replace("DAPI", "FITC")].isna().tolist() == (frame["Metadata_Plate"] == "P3").tolist()

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from outputs_samples import CHANNELS, field_row, identity, make_plate
+from outputs_samples import CHANNELS, MEASURED, field_row, identity, make_plate
 from PIL import Image
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
@@ -99,9 +99,9 @@ def write_run(run: Path, plate: Plate, counts: dict[str, Sequence[int | None]], 
                 rows[-1] |= {"Metadata_Height": size, "Metadata_Width": size}
                 writer.add_field(site, image, labels)
             writer.commit("f")
-        write_well(well_table_path(run, well.name), nuclei=tables, fields=rows, fingerprint="f", channels=CHANNELS)
+        write_well(well_table_path(run, well.name), nuclei=tables, fields=rows, fingerprint="f", measured=MEASURED)
     finish_store(run / "plate.ome.zarr", plate)
-    finish_tables(run, plate, CHANNELS)
+    finish_tables(run, plate, MEASURED)
     return run
 
 
@@ -440,8 +440,8 @@ def test_time_points_are_chosen_from(tmp_path: Path) -> None:
     (run / "nuclei").mkdir(parents=True)
     for well in ("A01", "A02"):
         rows = [field_row(plate, well, 1, None if (well, t) == ("A02", 1) else 0, t) for t in (0, 1)]
-        write_well(well_table_path(run, well), nuclei=[], fields=rows, fingerprint="f", channels=CHANNELS)
-    finish_tables(run, plate, CHANNELS)
+        write_well(well_table_path(run, well), nuclei=[], fields=rows, fingerprint="f", measured=MEASURED)
+    finish_tables(run, plate, MEASURED)
     page = Page(write_report(run).read_text(encoding="utf-8"))
     data = json.loads(page.of_id("data").text)
     assert [e.text for e in page.of_id("timepoint").inside] == ["0", "1"]

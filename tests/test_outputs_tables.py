@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from outputs_samples import CHANNELS, commit_well, field_row, make_plate, nuclei, snapshot
+from outputs_samples import MEASURED, commit_well, field_row, make_plate, nuclei, snapshot
 
 from hcs_nuclei.columns import SCHEMA_VERSION, field_columns, nucleus_columns, well_columns
 from hcs_nuclei.errors import OutputError
@@ -31,9 +31,9 @@ FEATURE = "Nuclei_AreaShape_Area"
 
 def test_schemas_carry_type_unit_meaning_and_version() -> None:
     for schema, columns in (
-        (nucleus_schema(CHANNELS), nucleus_columns(CHANNELS)),
+        (nucleus_schema(MEASURED), nucleus_columns(MEASURED)),
         (field_schema(), field_columns()),
-        (well_schema(CHANNELS), well_columns(CHANNELS)),
+        (well_schema(MEASURED), well_columns(MEASURED)),
     ):
         assert schema.names == [column.name for column in columns]
         assert schema.metadata == {b"schema_version": SCHEMA_VERSION.encode()}
@@ -98,7 +98,7 @@ def test_rows_are_in_order_and_scalars_are_for_all(tmp_path: Path) -> None:
     for part in parts:
         part["Metadata_ObjectNumber"] = np.array([2, 1]) + 2 * part["Metadata_Timepoint"]
     rows = [field_row(plate, "B03", f, 2, t) for t in (1, 0) for f in (2, 1)]
-    write_well(path, nuclei=parts, fields=rows, fingerprint="f", channels=CHANNELS)
+    write_well(path, nuclei=parts, fields=rows, fingerprint="f", measured=MEASURED)
     frame = pd.read_parquet(path)
     keys = ["Metadata_Field", "Metadata_Timepoint", "Metadata_ObjectNumber"]
     assert frame[keys].to_numpy().tolist() == [
@@ -122,9 +122,9 @@ def test_nan_is_null_and_stays_out_of_statistics(tmp_path: Path) -> None:
     part["Nuclei_AreaShape_Solidity"] = np.full(3, np.nan)
     path = well_table_path(tmp_path, "B03")
     path.parent.mkdir()
-    write_well(path, nuclei=part, fields=[field_row(plate, "B03", 1, 3)], fingerprint="f", channels=CHANNELS)
+    write_well(path, nuclei=part, fields=[field_row(plate, "B03", 1, 3)], fingerprint="f", measured=MEASURED)
     assert pq.read_table(path)[FEATURE].null_count == 1
-    wells = finish_tables(tmp_path, plate, CHANNELS).wells.to_pylist()
+    wells = finish_tables(tmp_path, plate, MEASURED).wells.to_pylist()
     assert wells[0][f"Median_{FEATURE}"] == 20.0
     assert wells[0]["Median_Nuclei_AreaShape_Solidity"] is None
 
@@ -134,7 +134,7 @@ def test_a_well_without_nuclei_has_the_full_schema(tmp_path: Path, counts: tuple
     path = commit_well(tmp_path, make_plate(), "B03", counts)
     other = commit_well(tmp_path, make_plate(("C04",)), "C04", (2, 5))
     assert pq.read_table(path).num_rows == 0
-    assert pq.read_schema(path).equals(nucleus_schema(CHANNELS))
+    assert pq.read_schema(path).equals(nucleus_schema(MEASURED))
     assert pq.read_schema(path).equals(pq.read_schema(other))
 
 
@@ -171,7 +171,7 @@ BAD_NUCLEI = {
 def test_nuclei_that_do_not_fit_are_refused(tmp_path: Path, part: dict[str, Any], message: str) -> None:
     rows = [field_row(make_plate(), "B03", 1, 3)]
     with pytest.raises(ValueError, match=message):
-        write_well(tmp_path / "B03.parquet", nuclei=[part], fields=rows, fingerprint="f", channels=CHANNELS)
+        write_well(tmp_path / "B03.parquet", nuclei=[part], fields=rows, fingerprint="f", measured=MEASURED)
     assert not list(tmp_path.iterdir())
 
 
@@ -190,7 +190,7 @@ BAD_FIELDS = {
 @pytest.mark.parametrize(("rows", "message"), BAD_FIELDS.values(), ids=BAD_FIELDS.keys())
 def test_field_rows_that_do_not_fit_are_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_well(tmp_path / "B03.parquet", nuclei=[], fields=rows, fingerprint="f", channels=CHANNELS)
+        write_well(tmp_path / "B03.parquet", nuclei=[], fields=rows, fingerprint="f", measured=MEASURED)
 
 
 def finish_mixed(run: Path) -> tuple[Plate, dict[str, dict[str, Any]]]:
@@ -204,8 +204,8 @@ def finish_mixed(run: Path) -> tuple[Plate, dict[str, dict[str, Any]]]:
     rows = [field_row(plate, "B03", 1, 3, Metadata_QC_Saturated=True), field_row(plate, "B03", 2, 1)]
     rows[1] |= {"Metadata_Height": 100, "Metadata_NuclearAreaFraction": 0.5, "Metadata_QC_Blank": True}
     parts = [nuclei(plate, "B03", 1, 3, Metadata_QC_TouchesEdge=edge), nuclei(plate, "B03", 2, 1)]
-    write_well(path, nuclei=parts, fields=rows, fingerprint="f", channels=CHANNELS)
-    tables = finish_tables(run, plate, CHANNELS)
+    write_well(path, nuclei=parts, fields=rows, fingerprint="f", measured=MEASURED)
+    tables = finish_tables(run, plate, MEASURED)
     return plate, {row["Metadata_Well"]: row for row in tables.wells.to_pylist()}
 
 
@@ -243,7 +243,7 @@ def test_plate_tables_on_disk(tmp_path: Path) -> None:
     assert fields.schema.equals(field_schema(), check_metadata=True)
     places = zip(fields["Metadata_Well"].to_pylist(), fields["Metadata_Field"].to_pylist(), strict=True)
     assert list(places) == [(well.name, n) for well in plate.wells for n in (1, 2)]
-    assert pq.read_schema(tmp_path / "wells.parquet").equals(well_schema(CHANNELS), check_metadata=True)
+    assert pq.read_schema(tmp_path / "wells.parquet").equals(well_schema(MEASURED), check_metadata=True)
     wells = pd.read_parquet(tmp_path / "wells.parquet")
     table = pd.read_csv(tmp_path / "wells.csv", dtype={"Metadata_Plate": str})
     assert list(table.columns) == list(wells.columns)
@@ -260,8 +260,8 @@ def test_one_well_row_a_time_point(tmp_path: Path) -> None:
     for part in parts:
         part["Metadata_ObjectNumber"] = part["Metadata_ObjectNumber"] + 100 * part["Metadata_Timepoint"]
     rows = [field_row(plate, "B03", f, c, t) for (f, t), c in counts.items()]
-    write_well(path, nuclei=parts, fields=rows, fingerprint="f", channels=CHANNELS)
-    tables = finish_tables(tmp_path, plate, CHANNELS)
+    write_well(path, nuclei=parts, fields=rows, fingerprint="f", measured=MEASURED)
+    tables = finish_tables(tmp_path, plate, MEASURED)
     assert tables.wells["Metadata_Timepoint"].to_pylist() == [0, 1, 2]
     assert tables.wells["Metadata_Object_Count"].to_pylist() == [30, 32, 34]
     assert tables.wells[f"Median_{FEATURE}"].to_pylist() == [0.0, 100.0, 200.0]
@@ -273,8 +273,8 @@ def test_density_is_null_without_pixel_size(tmp_path: Path) -> None:
     path = well_table_path(tmp_path, "B03")
     path.parent.mkdir()
     row = field_row(plate, "B03", 1, 2, Metadata_PixelSize_um=None)
-    write_well(path, nuclei=nuclei(plate, "B03", 1, 2), fields=[row], fingerprint="f", channels=CHANNELS)
-    wells = finish_tables(tmp_path, plate, CHANNELS).wells.to_pylist()
+    write_well(path, nuclei=nuclei(plate, "B03", 1, 2), fields=[row], fingerprint="f", measured=MEASURED)
+    wells = finish_tables(tmp_path, plate, MEASURED).wells.to_pylist()
     assert wells[0]["Metadata_Density_per_mm2"] is None
     assert wells[0]["Metadata_Object_Count"] == 2
 
@@ -283,7 +283,7 @@ def test_wells_without_commit_are_named(tmp_path: Path) -> None:
     plate = make_plate(("B03", "C04", "D05"))
     commit_well(tmp_path, plate, "C04", (1, 1))
     with pytest.raises(OutputError, match=r"Plate 00123: 2 of 3 wells .* \(B03, D05\)"):
-        finish_tables(tmp_path, plate, CHANNELS)
+        finish_tables(tmp_path, plate, MEASURED)
     assert [entry.name for entry in tmp_path.iterdir()] == ["nuclei"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from pipeline_runs import FinishedRun, changed, copied, files_of, hidden_in, results_of
 
 from hcs_nuclei import read_fields, read_nuclei, read_wells
-from hcs_nuclei.columns import field_columns, nucleus_columns, well_columns
+from hcs_nuclei.columns import Measured, field_columns, nucleus_columns, well_columns
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.models.card import read_card
 from hcs_nuclei.models.store import SHIPPED
@@ -25,7 +25,7 @@ from hcs_nuclei.pipeline import process_plate
 from hcs_nuclei.sources import open_plate, read_image
 
 WELLS = ["B02", "B03", "C02", "C03"]
-CHANNELS = ("DAPI", "FITC")
+MEASURED = Measured(("DAPI", "FITC"), "DAPI")
 
 
 def test_the_output_holds_the_run_and_nothing_else(finished: FinishedRun) -> None:
@@ -97,7 +97,7 @@ def test_the_store_is_valid(finished: FinishedRun) -> None:
 
 def test_pandas_reads_the_folder_of_nuclei_alone(finished: FinishedRun) -> None:
     table = pd.read_parquet(finished.run / "nuclei")
-    assert list(table.columns) == [column.name for column in nucleus_columns(CHANNELS)]
+    assert list(table.columns) == [column.name for column in nucleus_columns(MEASURED)]
     assert len(table) == finished.result.nuclei
     assert set(table.Metadata_Plate) == {"SIM-0001"}
     assert set(table.Metadata_Acquisition) == {"1001"}
@@ -109,7 +109,7 @@ def test_pandas_reads_the_folder_of_nuclei_alone(finished: FinishedRun) -> None:
 def test_fields_and_wells_are_the_expected_ones(finished: FinishedRun) -> None:
     fields, wells = read_fields(finished.run), read_wells(finished.run)
     assert list(fields.columns) == [column.name for column in field_columns()]
-    assert list(wells.columns) == [column.name for column in well_columns(CHANNELS)]
+    assert list(wells.columns) == [column.name for column in well_columns(MEASURED)]
     places = list(zip(fields.Metadata_Well, fields.Metadata_Field, strict=True))
     assert places == [(well, number) for well in WELLS for number in (1, 2)]
     assert wells.Metadata_Well.tolist() == WELLS

@@ -5,14 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hcs_nuclei.errors import SettingsError
-from hcs_nuclei.settings import OutputSettings, SegmentationSettings, Settings, load_settings
+from hcs_nuclei.settings import (
+    FeatureGroup,
+    MeasurementSettings,
+    OutputSettings,
+    SegmentationSettings,
+    Settings,
+    load_settings,
+)
 
 NOTHING: dict[str, str] = {}
 
@@ -174,6 +181,7 @@ ANY = st.builds(
         diameter_px=st.none() | st.floats(2, 500, exclude_min=True),
         minimum_area_px=st.integers(1, 10**6),
     ),
+    measurement=st.builds(MeasurementSettings, features=st.lists(st.sampled_from(get_args(FeatureGroup))).map(tuple)),
     output=st.builds(OutputSettings, image=st.booleans()),
 )
 
@@ -198,6 +206,7 @@ CHANGES: list[dict[str, Any]] = [
     {"segmentation": {"diameter_px": 20}},
     {"segmentation": {"minimum_area_px": 21}},
     {"illumination": {"method": "off"}},
+    {"measurement": {"features": ["texture"]}},
     {"output": {"image": False}},
 ]
 

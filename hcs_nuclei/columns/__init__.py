@@ -7,7 +7,7 @@ CellProfiler names them, in pixels and camera counts.
 from hcs_nuclei.columns.column import SCHEMA_VERSION, Column, Dtype
 from hcs_nuclei.columns.fields import field_columns
 from hcs_nuclei.columns.identity import IDENTITY
-from hcs_nuclei.columns.nuclei import INTENSITY, SHAPE, intensity_columns, nucleus_columns
+from hcs_nuclei.columns.nuclei import INTENSITY, SHAPE, Measured, intensity_columns, nucleus_columns
 from hcs_nuclei.columns.wells import well_columns
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SHAPE",
     "Column",
     "Dtype",
+    "Measured",
     "field_columns",
     "intensity_columns",
     "nucleus_columns",

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import FIELD, IDENTITY, TIMEPOINT
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is measured of every nucleus of a plate; it alone says which columns the tables have.
+
+    Attributes:
+        channels: how the channels' columns end, in the plate's order.
+        nuclear: which of them is the nuclear channel.
+        groups: optional groups of features, as the recipe's ``measurement.features`` names them.
+    """
+
+    channels: tuple[str, ...]
+    nuclear: str
+    groups: frozenset[str] = frozenset()
+
 
 _NUCLEUS = (
     Column("Metadata_ObjectNumber", "uint32", "", "pixel value in the label image, unique in it over all time points"),
@@ -57,7 +73,7 @@ def intensity_columns(channel: str) -> tuple[Column, ...]:
     return tuple(Column(f"{c.name}_{channel}", c.dtype, c.unit, f"{c.meaning}, {channel}") for c in INTENSITY)
 
 
-def nucleus_columns(channels: Sequence[str]) -> tuple[Column, ...]:
-    """The nucleus table's columns in order, for the column names of the plate's channels."""
-    intensity = tuple(c for channel in channels for c in intensity_columns(channel))
+def nucleus_columns(measured: Measured) -> tuple[Column, ...]:
+    """The nucleus table's columns in order."""
+    intensity = tuple(c for channel in measured.channels for c in intensity_columns(channel))
     return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *intensity)

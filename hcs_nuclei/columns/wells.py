@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import IDENTITY, TIMEPOINT
-from hcs_nuclei.columns.nuclei import nucleus_columns
+from hcs_nuclei.columns.nuclei import Measured, nucleus_columns
 
 _WELL_ROW = (
     Column("status", "string", "", "ok | incomplete (some fields lack something) | failed (no field was measured)"),
@@ -22,11 +22,11 @@ _WELL_ROW = (
 )
 
 
-def well_columns(channels: Sequence[str], treatments: Sequence[Column] = ()) -> tuple[Column, ...]:
+def well_columns(measured: Measured, treatments: Sequence[Column] = ()) -> tuple[Column, ...]:
     """The well table's columns in order: identity, treatments of the plate's layout, counts, QC, then the median over
     whole nuclei of each feature.
     """
-    features = [c for c in nucleus_columns(channels) if c.name.startswith("Nuclei_")]
+    features = [c for c in nucleus_columns(measured) if c.name.startswith("Nuclei_")]
     medians = tuple(
         Column(f"Median_{c.name}", "float64", c.unit, f"median over whole nuclei: {c.meaning}") for c in features
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hcs_nuclei.columns import Column, Dtype, field_columns, nucleus_columns, well_columns
+from hcs_nuclei.columns import Column, Dtype, Measured, field_columns, nucleus_columns, well_columns
 from hcs_nuclei.layouts.layout import Position, Value, shown
 from hcs_nuclei.layouts.lists import plain
 from hcs_nuclei.plate import well_name
@@ -153,7 +153,8 @@ def _targets(names: Sequence[str]) -> dict[str, str]:
 
 
 def _reserved() -> set[str]:
-    own = (*nucleus_columns(()), *field_columns(), *well_columns(()))
+    nothing = Measured((), "")
+    own = (*nucleus_columns(nothing), *field_columns(), *well_columns(nothing))
     return {column.name.casefold() for column in own}
 
 

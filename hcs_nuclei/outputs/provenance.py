@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hcs_nuclei.columns import SCHEMA_VERSION
+from hcs_nuclei.columns import SCHEMA_VERSION, Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.outputs.files import replace_file
 from hcs_nuclei.settings import Settings
@@ -138,6 +138,15 @@ class RunRecord(_Part):
     started: str = Field(description="UTC, ISO 8601")
     finished: str | None = Field(default=None, description="UTC, ISO 8601; None while wells are outstanding")
     outcome: Outcome | None = None
+
+    @property
+    def measured(self) -> Measured:
+        """What was measured of every nucleus, as the tables' columns need it."""
+        return Measured(
+            tuple(c.column for c in self.channels),
+            next(c.column for c in self.channels if c.nuclear),
+            frozenset(self.settings.measurement.features),
+        )
 
 
 def write_record(run_dir: Path, record: RunRecord) -> None:

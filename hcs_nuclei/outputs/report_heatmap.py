@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hcs_nuclei.columns import well_columns
+from hcs_nuclei.columns import Measured, well_columns
 from hcs_nuclei.plate import PLATE_FORMATS, row_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _TEXT_UP_TO = 384
 #: With fewer wells than this the ends of a scale are its extremes; with more, outliers do not stretch it.
 _ROBUST_FROM = 20
 #: Columns that a well table has without a layout.
-_OWN = frozenset(column.name for column in well_columns(()))
+_OWN = frozenset(column.name for column in well_columns(Measured((), "")))
 _DOSE, _UNIT = "Metadata_Concentration", "Metadata_Concentration_unit"
 _TREATMENTS_SHOWN = 8
 _STATES = {"ok": "measured", "incomplete": "partial", "failed": "failed"}

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from hcs_nuclei.columns import IDENTITY, SCHEMA_VERSION, Column, field_columns, nucleus_columns, well_columns
+from hcs_nuclei.columns import IDENTITY, SCHEMA_VERSION, Column, Measured, field_columns, nucleus_columns, well_columns
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.files import replace_file
@@ -64,9 +64,9 @@ class PlateTables:
     wells: pa.Table
 
 
-def nucleus_schema(channels: Sequence[str]) -> pa.Schema:
-    """Schema of ``nuclei/<well>.parquet`` for the column names of the plate's channels."""
-    return _schema(nucleus_columns(channels))
+def nucleus_schema(measured: Measured) -> pa.Schema:
+    """Schema of ``nuclei/<well>.parquet`` for what is measured of a nucleus."""
+    return _schema(nucleus_columns(measured))
 
 
 def field_schema() -> pa.Schema:
@@ -74,9 +74,9 @@ def field_schema() -> pa.Schema:
     return _schema(field_columns())
 
 
-def well_schema(channels: Sequence[str], treatments: Sequence[Column] = ()) -> pa.Schema:
-    """Schema of ``wells.parquet`` for the column names of the plate's channels and the layout's treatments."""
-    return _schema(well_columns(channels, treatments))
+def well_schema(measured: Measured, treatments: Sequence[Column] = ()) -> pa.Schema:
+    """Schema of ``wells.parquet`` for what is measured of a nucleus, and the layout's treatments."""
+    return _schema(well_columns(measured, treatments))
 
 
 def well_table_path(run_dir: Path, well: str) -> Path:
@@ -90,7 +90,7 @@ def write_well(
     nuclei: Mapping[str, object] | Sequence[Mapping[str, object]],
     fields: Sequence[Mapping[str, object]],
     fingerprint: str,
-    channels: Sequence[str],
+    measured: Measured,
 ) -> WellCommit:
     """Commit a well: its nuclei and its field rows in one Parquet file, atomically.
 
@@ -100,7 +100,7 @@ def write_well(
             mapping, or several (a field each) that are put together. An empty sequence is a well without nuclei.
         fields: one mapping a field and time point, with every column of :func:`hcs_nuclei.columns.field_columns`.
         fingerprint: of what the well was made from.
-        channels: column names of the plate's channels, in the plate's order.
+        measured: what is measured of every nucleus of the plate.
 
     Raises:
         ValueError: a column is missing, unknown, of another length or type; field rows are of several wells; the
@@ -108,7 +108,7 @@ def write_well(
         OSError: the file cannot be written; a former one is then as it was.
     """
     parts = [nuclei] if isinstance(nuclei, Mapping) else list(nuclei)
-    schema = nucleus_schema(channels)
+    schema = nucleus_schema(measured)
     table = pa.concat_tables([schema.empty_table(), *(_nucleus_table(part, schema) for part in parts)])
     table = table.take(_row_order(table)).combine_chunks()
     rows = _field_rows(fields)
@@ -144,7 +144,7 @@ def read_commit(path: Path) -> WellCommit | None:
     return WellCommit(rows[0]["Metadata_Well"], metadata[_FINGERPRINT].decode(), tuple(rows))
 
 
-def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str], layout: Layout | None = None) -> PlateTables:
+def finish_tables(run_dir: Path, plate: Plate, measured: Measured, layout: Layout | None = None) -> PlateTables:
     """Write ``fields.parquet``, ``wells.parquet`` and ``wells.csv`` from the committed wells, row-major.
 
     The treatments of `layout` stand in the well table, and in ``layout.parquet`` for those who read nuclei and fields;
@@ -166,9 +166,9 @@ def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str], layout: 
     wells = [
         {**row, **(layout.of(commit.well) if layout else {})}
         for commit in done
-        for row in _well_rows(run_dir, commit, channels)
+        for row in _well_rows(run_dir, commit, measured)
     ]
-    schema = well_schema(channels, layout.columns if layout else ())
+    schema = well_schema(measured, layout.columns if layout else ())
     tables = PlateTables(
         pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=schema)
     )
@@ -184,9 +184,9 @@ def finish_tables(run_dir: Path, plate: Plate, channels: Sequence[str], layout: 
     return tables
 
 
-def _well_rows(run_dir: Path, commit: WellCommit, channels: Sequence[str]) -> list[dict[str, Any]]:
+def _well_rows(run_dir: Path, commit: WellCommit, measured: Measured) -> list[dict[str, Any]]:
     """The well's rows of the well table, one a time point; reads the features of this well alone."""
-    features = [column.name for column in nucleus_columns(channels) if column.name.startswith("Nuclei_")]
+    features = [column.name for column in nucleus_columns(measured) if column.name.startswith("Nuclei_")]
     read = [*features, "Metadata_Timepoint", "Metadata_QC_TouchesEdge"]
     # Half the time of read_table, which sets up a dataset for one small file.
     with pq.ParquetFile(well_table_path(run_dir, commit.well)) as file:

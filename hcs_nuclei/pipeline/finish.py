@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hcs_nuclei.columns import Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.layouts import Layout, read_layout
 from hcs_nuclei.outputs.files import sweep
@@ -34,7 +35,7 @@ def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
     finish_store(context.store, plan.plate)
     told = record.settings.model_copy(update={"layout": context.settings.layout})
     record = record.model_copy(update={"settings": told})
-    return _write_tables(context.run_dir, plan.plate, context.channel_columns, plan.layout, record)
+    return _write_tables(context.run_dir, plan.plate, context.measured, plan.layout, record)
 
 
 def remake_plates(runs: Sequence[Path], layout: str = "auto") -> None:
@@ -66,8 +67,8 @@ def remake_plates(runs: Sequence[Path], layout: str = "auto") -> None:
             write_report(run)
 
 
-def _treated(run_dir: Path, record: RunRecord, layout: str) -> tuple[Plate, tuple[str, ...], Layout | None, RunRecord]:
-    """A finished run's plate without its planes, the ends of its channels' columns, its treatments, its record."""
+def _treated(run_dir: Path, record: RunRecord, layout: str) -> tuple[Plate, Measured, Layout | None, RunRecord]:
+    """A finished run's plate without its planes, what was measured, its treatments, its record."""
     places = read_wells(run_dir)[["Metadata_Row", "Metadata_Column"]].drop_duplicates()
     plate = Plate(
         root=Path(record.source.directory),
@@ -86,13 +87,13 @@ def _treated(run_dir: Path, record: RunRecord, layout: str) -> tuple[Plate, tupl
     else:
         treated = None if layout == "none" else read_layout(Path(layout).expanduser(), plate)
         record = record.model_copy(update={"settings": record.settings.model_copy(update={"layout": layout})})
-    return plate, tuple(c.column for c in record.channels), treated, record
+    return plate, record.measured, treated, record
 
 
 def _write_tables(
-    run_dir: Path, plate: Plate, channels: tuple[str, ...], layout: Layout | None, record: RunRecord
+    run_dir: Path, plate: Plate, measured: Measured, layout: Layout | None, record: RunRecord
 ) -> RunRecord:
-    tables = finish_tables(run_dir, plate, channels, layout)
+    tables = finish_tables(run_dir, plate, measured, layout)
     fields = tables.fields.to_pylist()
     outcome = Outcome(
         wells_by_status=_counts(tables.wells.column("status").to_pylist()),

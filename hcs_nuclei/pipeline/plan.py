@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hcs_nuclei.columns import Measured
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.provenance import Calibration, Illumination, RunRecord
 from hcs_nuclei.plate import Channel, Plate, Well
@@ -48,6 +49,13 @@ class Context:
         return tuple(
             name if names.count(name) == 1 else f"{name}{c.token}" for name, c in zip(names, self.channels, strict=True)
         )
+
+    @property
+    def measured(self) -> Measured:
+        """What is measured of every nucleus, as the tables' columns need it."""
+        columns = self.channel_columns
+        nuclear = columns[self.channels.index(self.nuclear)]
+        return Measured(columns, nuclear, frozenset(self.settings.measurement.features))
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def fail_well(context: Context, job: WellJob, reason: str) -> WellSummary:
             nuclei=[],
             fields=rows,
             fingerprint=job.fingerprint,
-            channels=context.channel_columns,
+            measured=context.measured,
         )
     return WellSummary(job.well.name, 0, tuple("failed" for _ in rows), {})
 
@@ -170,7 +170,7 @@ class _WellRun:
                 nuclei=self._nuclei,
                 fields=self._rows,
                 fingerprint=self._job.fingerprint,
-                channels=context.channel_columns,
+                measured=context.measured,
             )
 
         with _disk_errors(context, well):
@@ -203,7 +203,6 @@ class _WellRun:
         )
         nuclear = view.images[context.nuclear.token]
         columns = dict(zip((c.token for c in context.channels), context.channel_columns, strict=True))
-        nuclear_column = columns[context.nuclear.token]
         profiles = profiles_of(context.calibration.illumination)
 
         def measure() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -213,7 +212,7 @@ class _WellRun:
             }
             return (
                 # A camera saturates before anything is corrected.
-                measure_nuclei(made.labels, images, nuclear=nuclear_column, saturation=limit, raw=nuclear),
+                measure_nuclei(made.labels, images, nuclear=context.measured.nuclear, saturation=limit, raw=nuclear),
                 measure_field(nuclear, made.labels, saturation=limit),
             )
 
@@ -226,7 +225,7 @@ class _WellRun:
         if before:
             labels = np.where(labels > 0, labels + np.uint32(before), np.uint32(0)).astype(np.uint32)
             nuclei["Metadata_ObjectNumber"] = nuclei["Metadata_ObjectNumber"] + np.uint32(before)
-        missing = {c.name: np.nan for c in nucleus_columns(context.channel_columns) if c.name.startswith("Nuclei_")}
+        missing = {c.name: np.nan for c in nucleus_columns(context.measured) if c.name.startswith("Nuclei_")}
         identity = _identity(context, self._job.well, view)
         self._nuclei.append({**missing, **identity, **nuclei, "Metadata_Confidence": made.confidence})
         self._rows.append(_field_row(context, self._job.well, view, count=count, shape=nuclear.shape, quality=quality))

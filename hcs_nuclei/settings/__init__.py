@@ -6,12 +6,15 @@ Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. W
 
 from hcs_nuclei.settings.groups import IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
+from hcs_nuclei.settings.measurement import FeatureGroup, MeasurementSettings
 from hcs_nuclei.settings.recipe import NO_RESULT, Settings
 
 __all__ = [
     "ENV_PREFIX",
     "NO_RESULT",
+    "FeatureGroup",
     "IlluminationSettings",
+    "MeasurementSettings",
     "OutputSettings",
     "SegmentationSettings",
     "Settings",

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field
 
 from hcs_nuclei.settings.groups import Group, IlluminationSettings, OutputSettings, SegmentationSettings
+from hcs_nuclei.settings.measurement import MeasurementSettings
 
 #: Settings that say what things are called and not how a nucleus is found or measured.
 NO_RESULT = {"model", "plate_name", "layout", "barcodes"}
@@ -65,6 +66,7 @@ class Settings(Group):
     )
     segmentation: SegmentationSettings = SegmentationSettings()
     illumination: IlluminationSettings = IlluminationSettings()
+    measurement: MeasurementSettings = MeasurementSettings()
     output: OutputSettings = OutputSettings()
 
     def fingerprint(self) -> str:
