@@ -37,12 +37,16 @@ FIRST_FIELD = {
     "operetta-6": 1,
     "operetta-7": 1,
     "columbus": 1,
+    "imagexpress-raw": 1,
+    "imagexpress-hcsai": 0,
+    "cq1": 1,
     "ome-zarr": 0,
     "ome-zarr-0.4": 0,
 }
 #: Formats that are variants of one vendor's.
 VENDORS = {name: "operetta" for name in ("operetta-4", "operetta-6", "operetta-7", "columbus")}
-VENDORS["ome-zarr-0.4"] = "ome-zarr"
+VENDORS |= {"ome-zarr-0.4": "ome-zarr", "cq1": "cellvoyager"}
+VENDORS |= {name: "imagexpress" for name in ("imagexpress-raw", "imagexpress-hcsai")}
 #: Where the number of a field and of a channel stand in the image files' names, and how a well is named in them.
 IMAGE_NAMES = {
     "imagexpress": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)\.TIF",
@@ -52,6 +56,9 @@ IMAGE_NAMES = {
     "incell": r"(?P<well>[A-Z] - \d\d)\(fld (?P<field>\d) wv (?P<channel>DAPI|FITC) - (?:DAPI|FITC)\)\.tif",
     "scanr": r"(?P<well>[A-Z]\d+)--W\d{5}--P(?P<field>\d{5})--Z00000--T00000--(?P<channel>DAPI|FITC)\.tif",
     "ome-tiff": r"SIM-0001_(?P<well>[A-Z]\d\d)\.ome\.tiff",
+    "imagexpress-raw": r"SIM-0001_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)[0-9A-F-]{36}\.tif",
+    "imagexpress-hcsai": r"SIM-0001_t0_(?P<well>[A-Z]\d\d)_s(?P<field>\d)_w(?P<channel>\d)_z0\.tif",
+    "cq1": r"W(?P<number>\d{4})F(?P<field>\d{4})T0001Z001C(?P<channel>\d)\.tif",
     "columbus": r"(?P<row>\d{3})(?P<column>\d{3})-1-(?P<field>\d{3})001(?P<channel>\d{3})\.tif",
 }
 IMAGE_NAMES["operetta-4"] = IMAGE_NAMES["operetta"]
@@ -81,7 +88,10 @@ def _pixels(plate: SimulatedPlate, vendor: str) -> dict[tuple[str, int, int], np
         if match is None:
             continue
         names = match.groupdict()
-        where = parse_well(names["well"]) if "well" in names else (int(names["row"]), int(names["column"]))
+        if "number" in names:  # counted row by row on 96 wells
+            where = ((int(names["number"]) - 1) // 12 + 1, (int(names["number"]) - 1) % 12 + 1)
+        else:
+            where = parse_well(names["well"]) if "well" in names else (int(names["row"]), int(names["column"]))
         first = FIRST_FIELD[vendor]
         if "field" not in names:  # a well's fields one after another, a page for each of two channels
             with tifffile.TiffFile(path) as tiff:
@@ -398,11 +408,11 @@ def test_open_plate_finds_everything(plates: dict[str, SimulatedPlate], vendor: 
     assert {tuple(field.number for field in well.fields) for well in plate} == {(first, first + 1)}
     assert list(plate.missing_planes()) == []
     assert plate.warnings == ()
-    silent = vendor == "cellomics"
-    assert [c.name for c in plate.channels] == (["d0", "d1"] if silent else ["DAPI", "FITC"])
-    assert plate.pixel_size_um == (None if silent else pytest.approx(0.65))
-    assert silent or plate.wells_in_format == 96
-    assert plate.expected_from == ("regularity" if silent else "metadata")
+    silent = {"cellomics": ["d0", "d1"], "cq1": ["C01", "C02"]}
+    assert [c.name for c in plate.channels] == silent.get(vendor, ["DAPI", "FITC"])
+    assert plate.pixel_size_um == (None if vendor == "cellomics" else pytest.approx(0.65))
+    assert plate.wells_in_format == 96
+    assert plate.expected_from == ("regularity" if vendor in {"cellomics", "imagexpress-raw"} else "metadata")
 
 
 @pytest.mark.parametrize("vendor", EVERY_FORMAT)
@@ -415,7 +425,19 @@ def test_one_field_and_one_channel_make_a_plate_too(tmp_path: Path, vendor: str)
 
 
 @pytest.mark.parametrize(
-    "vendor", ["imagexpress", "operetta", "operetta-7", "columbus", "cellvoyager", "ome-zarr", "ome-zarr-0.4"]
+    "vendor",
+    [
+        "imagexpress",
+        "imagexpress-raw",
+        "imagexpress-hcsai",
+        "operetta",
+        "operetta-7",
+        "columbus",
+        "cellvoyager",
+        "cq1",
+        "ome-zarr",
+        "ome-zarr-0.4",
+    ],
 )
 def test_stage_positions_run_from_left_to_right_and_from_top_to_bottom(tmp_path: Path, vendor: str) -> None:
     simulated = simulate_plate(tmp_path, format=vendor, wells=1, fields=4, size=100)

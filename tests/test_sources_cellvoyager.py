@@ -135,3 +135,73 @@ def test_names_alone_and_1536_wells(tmp_path: Path) -> None:
     assert [w.name for w in plate] == ["A01", "B02", "AF48"]
     assert (plate.name, plate.acquisition, plate.expected_from) == ("P", "20240102_030405", "regularity")
     assert [s.number for s in plate.wells[0].fields] == [0]
+
+
+# --- the CQ1 and its kin -----------------------------------------------------------------------------------------
+
+
+def cq1_plate(root: Path, *names: str, detail: str = "") -> Path:
+    """A measurement whose records name `names`, all of them there: of well 29 (C05 of 96) or 69 (F09)."""
+    records = []
+    for text in names:
+        (root / text).parent.mkdir(parents=True, exist_ok=True)
+        (root / text).touch()
+        number, z = int(text.rpartition("/W")[2][:4]), int(text.rpartition("Z")[2][:3])
+        projected = {"ZImageProcessing": "Maximum"} if z == 0 else {}
+        where = {"Row": (number - 1) // 12 + 1, "Column": (number - 1) % 12 + 1, "TimePoint": 1, "FieldIndex": 1}
+        records.append(record(text, **where, ZIndex=max(z, 1), X=1, Y=2, Ch=text[-5], **projected))
+    if detail:
+        (root / "MeasurementDetail.mrf").write_text(detail)
+    return plate_of(root, records, [])
+
+
+def test_records_of_a_cq1_lead_into_its_folders(tmp_path: Path) -> None:
+    # Names and attributes as in the record of a real CQ3000 that kept the projections of two wells.
+    detail = (
+        f'<bts:MeasurementDetail {NS} bts:Title="20251201T134840_MIP" bts:BeginTime="2025-12-01T13:48:40.8+01:00" '
+        'bts:ColumnCount="12" bts:RowCount="8" bts:MeasurementSettingFileName="">'
+        '<bts:MeasurementSamplePlate bts:Name="NoPlateID"/></bts:MeasurementDetail>'
+    )
+    names = [f"Projection/W{number}F0001T0001Z000C1.tif" for number in ("0029", "0069")]
+    plate = open_plate(cq1_plate(tmp_path / "P", *names, detail=detail))
+    assert open_plate(tmp_path / "P" / "Projection") == plate
+    assert [w.name for w in plate] == ["C05", "F09"]
+    assert [(p.path, p.projection) for w in plate for s in w.fields for p in s.planes] == [(n, True) for n in names]
+    assert (plate.name, plate.acquisition) == ("20251201T134840_MIP", "20251201_134840")
+
+
+def test_slices_stand_beside_their_projection(tmp_path: Path) -> None:
+    slices = [f"Image/W0029F0001T0001Z00{z}C1.tif" for z in (1, 2)]
+    plate = open_plate(cq1_plate(tmp_path, "Projection/W0029F0001T0001Z000C1.tif", *slices))
+    site = plate.wells[0].fields[0]
+    assert [p.path for p in site.planes_of("C01", 0)] == ["Projection/W0029F0001T0001Z000C1.tif"]
+    assert [p.path for p in site.planes_of("C01", 0, "max")] == slices
+
+
+def test_names_of_a_cq1_alone_are_counted_and_that_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "Run 7" / "Image"
+    folder.mkdir(parents=True)
+    for number, channel in ((14, 1), (14, 2), (29, 1)):
+        (folder / f"W{number:04d}F0001T0001Z001C{channel}.tif").touch()
+    plate = open_plate(tmp_path / "Run 7")
+    assert (plate.name, [w.name for w in plate], plate.expected_from) == ("Run 7", ["B02", "C05"], "regularity")
+    assert plate.warnings == (
+        "The images have their wells' numbers in their names. Wells are counted row by row in 12 columns, a guess: no "
+        "smaller plate has them all.",
+    )
+    assert [(w.name, p.channel) for w, _, p in plate.missing_planes()] == [("C05", "C02")]
+    (folder / "W0000F0001T0001Z001C1.tif").touch()
+    assert [w.name for w in open_plate(folder)] == ["B02", "C05"]
+
+
+def test_an_error_record_as_an_instrument_wrote_it(tmp_path: Path) -> None:
+    # It names neither field nor channel nor z, and has numbers that images have not.
+    failure = record(
+        "AF Error at C14 No. 0 (SAMPLE_PLATE_000000_000000)", Type="ERR", Time="2020-01-01T11:00:00.000+01:00",
+        Column=14, Row=3, TimePoint=1, PartialTileIndex=1, TimelineIndex=1, X=-20.0, Y=25.0,
+    )  # fmt: skip
+    records = [img("B02", 2, 2, f, ch) for f in (1, 2) for ch in (1, 2)]
+    plate = open_plate(plate_of(tmp_path, [*records, failure], [name("B02", f, ch) for f in (1, 2) for ch in (1, 2)]))
+    missing = {(w.name, s.number, p.channel, p.error) for w, s, p in plate.missing_planes()}
+    words = "AF Error at C14 No. 0 (SAMPLE_PLATE_000000_000000)"
+    assert missing == {("C14", f, ch, words) for f in (1, 2) for ch in ("C01", "C02")}

@@ -1,4 +1,4 @@
-"""HCS.ai directories made for the purpose: no real plate of this kind was at hand."""
+"""HCS.ai directories made for the purpose, after the metadata of one real well: no real plate was at hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.simulate import simulate_plate
 from hcs_nuclei.sources import open_plate
 
 COLUMNS = (
@@ -97,6 +98,41 @@ def test_a_damaged_table_names_file_and_line(tmp_path: Path, bad: str) -> None:
     )
     with pytest.raises(NotAPlateError, match=r"image_metadata_1\.csv, line 3"):
         open_plate(root)
+
+
+#: The first line of the table of a real acquisition (MetaXpress Acquire 2025.2).
+REAL_COLUMNS = (
+    "FovUuid,Well,Row,Column,Field,Wavelength,Timepoint,ZIndex,ImageStartXPx,ImageStartYPx,ImageSizeXPx,ImageSizeYPx,"
+    "ImageSubFolderPath,ImageFileName,TimeStampSec,ExposureTimeMs,ExcitationEmissionFilter,MinIntensity,MaxIntensity,"
+    "MeanIntensity,PositionXUm,PositionYUm,PositionZUm,FieldOffsetPointX,FieldOffsetPointY,TemperatureC,CO2,"
+    "Annotations,Checksum,O2Level"
+)
+
+
+def test_a_plate_is_called_by_its_barcode_or_by_its_id_without_the_time(tmp_path: Path) -> None:
+    root = write_plate(tmp_path, [row(name(0, 0), 0, 0)], [name(0, 0)])
+    described = json.loads(json.dumps(DESCRIPTION))
+    stack = described["ImageStack"]
+    stack["Creation"] = {"Date": "2026-03-02", "Time": "13:57:52"}
+    stack["PlateId"] = "1w1s1t1c1z 2026-03-02, 13:57:52"
+    stack["AutoLeadAcquisitionProtocol"]["Plate"] = {"Rows": 16, "Columns": 24}
+    (root / "experiment" / "Screen 3.jdce").write_text(json.dumps(described))
+    plate = open_plate(root)
+    assert (plate.name, plate.wells_in_format) == ("1w1s1t1c1z", 384)
+    stack["SpecimenHolder"] = {"Barcode": "BC0042"}
+    (root / "experiment" / "Screen 3.jdce").write_text(json.dumps(described))
+    assert open_plate(root).name == "BC0042"
+
+
+def test_a_simulated_plate_has_the_columns_of_a_real_one_and_its_axes(tmp_path: Path) -> None:
+    made = simulate_plate(tmp_path, format="imagexpress-hcsai", wells=2, fields=4, size=64)
+    lines = (made.directory / "experiment" / "image_metadata_1.csv").read_text().splitlines()
+    assert lines[0] == REAL_COLUMNS
+    first = dict(zip(REAL_COLUMNS.split(","), lines[1].split(","), strict=True))
+    # Of the real well C05: offset (-372.67, 745.34) µm in row 2 of the sites, at (50027.34, 30045.34) on the plate.
+    assert float(first["PositionXUm"]) == 14400 + 9000 + float(first["FieldOffsetPointX"])
+    assert float(first["PositionYUm"]) == 11300 + 9000 + float(first["FieldOffsetPointY"])
+    assert float(first["FieldOffsetPointY"]) < 0
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"ImageStack": []}', b"\xff\xfe"])

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 #: Written here, for the simulator takes long to import.
 _FORMATS = (
-    "imagexpress, operetta (also operetta-4, -6, -7), columbus, cellvoyager, cellomics, incell, scanr, ome-tiff, "
-    "ome-zarr or ome-zarr-0.4."
+    "imagexpress (as MetaXpress exports it), imagexpress-raw, imagexpress-hcsai, operetta (also operetta-4, -6, -7), "
+    "columbus, cellvoyager, cq1, cellomics, incell, scanr, ome-tiff, ome-zarr or ome-zarr-0.4."
 )
 
 

@@ -1,10 +1,11 @@
-"""A MetaXpress export (Molecular Devices ImageXpress), written as the instrument's software writes it.
+"""A MetaXpress plate (Molecular Devices ImageXpress), exported or raw, as the instrument's software writes it.
 
 ::
 
-    <name>_Plate_1001/<name>.HTD
+    <name>_Plate_1001/<name>.HTD                                    exported
     <name>_Plate_1001/TimePoint_1/<name>.HTD
     <name>_Plate_1001/TimePoint_1/<name>_B02_s1_w1.TIF      _s only with several sites, _w only with several channels
+    <name>/2024-01-09/1001/<name>_B02_s1_w1<GUID>.tif       raw: nothing but the images
 """
 
 from __future__ import annotations
@@ -31,19 +32,38 @@ def write_imagexpress(out: Path, plate: Acquisition, pictures: Iterable[Picture]
     for folder in (root, images):
         (folder / f"{plate.name}.HTD").write_bytes(_htd(plate).encode("latin-1"))
     for picture in pictures:
-        site = f"_s{picture.field + 1}" if plate.fields > 1 else ""
-        wave = f"_w{picture.channel + 1}" if len(plate.channels) > 1 else ""
-        tifffile.imwrite(
-            images / f"{plate.name}_{picture.well.name}{site}{wave}.TIF",
-            picture.pixels,
-            photometric="minisblack",
-            description=_metaseries(plate, picture),
-            software="MetaSeries",
-            rowsperstrip=16,
-            metadata=None,
-            extratags=[(306, "s", 0, _TIME, True)],
-        )
+        _write_image(images / f"{_stem(plate, picture)}.TIF", plate, picture)
     return root
+
+
+def write_imagexpress_raw(out: Path, plate: Acquisition, pictures: Iterable[Picture]) -> Path:
+    """Write `pictures` as MetaXpress keeps them itself, under `out`; returns the plate's directory."""
+    root = out / plate.name
+    images = root / "2024-01-09" / str(_RUN)
+    images.mkdir(parents=True)
+    for picture in pictures:
+        guid = plate.guid("raw", picture.well.name, picture.field, picture.channel).upper()
+        _write_image(images / f"{_stem(plate, picture)}{guid}.tif", plate, picture)
+    return root
+
+
+def _stem(plate: Acquisition, picture: Picture) -> str:
+    site = f"_s{picture.field + 1}" if plate.fields > 1 else ""
+    wave = f"_w{picture.channel + 1}" if len(plate.channels) > 1 else ""
+    return f"{plate.name}_{picture.well.name}{site}{wave}"
+
+
+def _write_image(path: Path, plate: Acquisition, picture: Picture) -> None:
+    tifffile.imwrite(
+        path,
+        picture.pixels,
+        photometric="minisblack",
+        description=_metaseries(plate, picture),
+        software="MetaSeries",
+        rowsperstrip=16,
+        metadata=None,
+        extratags=[(306, "s", 0, _TIME, True)],
+    )
 
 
 def _htd(plate: Acquisition) -> str:

@@ -27,10 +27,11 @@ import tifffile
 from hcs_nuclei.errors import OutputError, SettingsError
 from hcs_nuclei.simulate.acquisition import Acquisition, Picture, Writer
 from hcs_nuclei.simulate.cellomics import write_cellomics
-from hcs_nuclei.simulate.cellvoyager import write_cellvoyager
+from hcs_nuclei.simulate.cellvoyager import write_cellvoyager, write_cq1
 from hcs_nuclei.simulate.design import WellDesign, design_wells, plate_region
 from hcs_nuclei.simulate.fields import SimulatedField, simulate_field
-from hcs_nuclei.simulate.imagexpress import write_imagexpress
+from hcs_nuclei.simulate.imagexpress import write_imagexpress, write_imagexpress_raw
+from hcs_nuclei.simulate.imagexpress_hcsai import write_imagexpress_hcsai
 from hcs_nuclei.simulate.incell import write_incell
 from hcs_nuclei.simulate.ome_tiff import write_ome_tiff
 from hcs_nuclei.simulate.ome_zarr import write_ome_zarr, write_ome_zarr_04
@@ -60,12 +61,15 @@ class PlateFormat:
 
 PLATE_LAYOUTS: Mapping[str, PlateFormat] = {
     "imagexpress": PlateFormat(write_imagexpress),
+    "imagexpress-raw": PlateFormat(write_imagexpress_raw),
+    "imagexpress-hcsai": PlateFormat(write_imagexpress_hcsai, first_field=0),
     "operetta": PlateFormat(write_operetta),
     "operetta-4": PlateFormat(write_harmony_4),
     "operetta-6": PlateFormat(write_harmony_6),
     "operetta-7": PlateFormat(write_harmony_7),
     "columbus": PlateFormat(write_columbus),
     "cellvoyager": PlateFormat(write_cellvoyager),
+    "cq1": PlateFormat(write_cq1),
     "cellomics": PlateFormat(write_cellomics, first_field=0),
     "incell": PlateFormat(write_incell),
     "scanr": PlateFormat(write_scanr),

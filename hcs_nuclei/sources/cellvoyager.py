@@ -10,6 +10,11 @@
             <plate>_D08_T0001F001L01A01Z01C01.tif            or .png
             DC_….tif  SC_….tif                               dark and shading references, never fields
 
+    <time>_<title>/                                          the CQ1 (and CQ3000)
+        MeasurementData.mlf  MeasurementDetail.mrf  MeasurementProtocol.mes
+        Image/W0014F0001T0001Z001C1.tif                      wells are numbered row by row
+        Projection/W0014F0001T0001Z000C1.tif                 the instrument's projection over z
+
 ``ERR`` records are acquisition failures: planes with an error, whose field keeps its place. Without the ``.mlf``,
 names and the plate's regularity say what is expected.
 """
@@ -33,13 +38,17 @@ from hcs_nuclei.sources.assembly import (
     position,
     usual_fields,
 )
-from hcs_nuclei.sources.listing import Listing
+from hcs_nuclei.sources.listing import BESIDE, Listing
+from hcs_nuclei.sources.numbered_wells import likely_columns, position_of
 from hcs_nuclei.sources.yokogawa_measurement import Detail, read_channel_names, read_detail, read_measurement
 
 _NAME = re.compile(
     r"(?P<plate>.+)_(?P<well>(?:A[A-F]|[A-Z])\d{2}(?:\.[a-d]\d)?)_T(?P<t>\d{4})F(?P<field>\d{3,4})L\d{2}A\d{2}"
     r"Z(?P<z>\d{2,4})C(?P<channel>\d{2})\.(?:tif|png)",
     re.IGNORECASE,
+)
+_CQ1_NAME = re.compile(
+    r"W(?P<number>\d{4})F(?P<field>\d{4})T(?P<t>\d{4})Z(?P<z>\d{3})C(?P<channel>\d{1,2})\.(?:tif|png)", re.IGNORECASE
 )
 _FOLDER_TIME = re.compile(r".+_(\d{8}_\d{6})")
 
@@ -76,13 +85,14 @@ def read(listing: Listing, reason: str) -> Plate:
             *measurement.warnings,
         )
         known = {r.path for r in measurement.records}
-        extra = [r for path in listing.images if path not in known and (r := _named(path))]
+        columns = _columns(listing, detail)
+        extra = [r for path in listing.images if path not in known and (r := _named(path, columns))]
         if extra:
             some = listed([r.path for r in extra], 2)
             warnings += (f"{len(extra):,} images are not named by {data} and are not used: {some}.",)
     else:
         reason += "; there is no MeasurementData.mlf"
-        records = _records_by_name(listing)
+        records, warnings = _records_by_name(listing, detail)
         assembly = assemble_regularly(records, usual_fields(records))
     settings = _one(listing, detail.settings_file.lower()) if detail.settings_file else ""
     names = read_channel_names(listing.root / settings) if settings else {}
@@ -137,29 +147,50 @@ def _not_there(detail: Detail, settings: str, data: str) -> tuple[str, ...]:
 
 
 def _matched(path: str) -> re.Match[str] | None:
-    return _NAME.fullmatch(path.rpartition("/")[2])
+    name = path.rpartition("/")[2]
+    return _NAME.fullmatch(name) or _CQ1_NAME.fullmatch(name)
 
 
-def _records_by_name(listing: Listing) -> list[Record]:
+def _records_by_name(listing: Listing, detail: Detail) -> tuple[list[Record], tuple[str, ...]]:
+    """A record of each image, and what is said where wells had to be counted on a plate of unknown size."""
     records = []
+    columns = _columns(listing, detail)
     for path in listing.images:
-        record = _named(path)
+        record = _named(path, columns)
         if record is not None:
             there, error = listing.admit(path)
             records.append(record._replace(path=there, error=error))
     if not records:
         raise NotAPlateError(f"No image of {listing.root} has the name of a well that is on a plate.")
-    return records
+    if detail.columns or not _numbers(listing):
+        return records, ()
+    return records, (
+        f"The images have their wells' numbers in their names. Wells are counted row by row in {columns} columns, a "
+        "guess: no smaller plate has them all.",
+    )
 
 
-def _named(path: str) -> Record | None:
+def _columns(listing: Listing, detail: Detail) -> int:
+    """Columns of the plate on which the CQ1 counts wells."""
+    return detail.columns or likely_columns(_numbers(listing))
+
+
+def _numbers(listing: Listing) -> list[int]:
+    matches = (_CQ1_NAME.fullmatch(path.rpartition("/")[2]) for path in listing.images)
+    return [int(match["number"]) for match in matches if match]
+
+
+def _named(path: str, columns: int) -> Record | None:
     """What the name at the end of `path` says; None where it is no image's or its well is on no plate."""
     match = _matched(path)
-    where = _well(match["well"]) if match else None
-    if match is None or where is None:
+    if match is None:
         return None
-    token = f"C{int(match['channel']):02d}"
-    return Record(*where, int(match["field"]), token, int(match["t"]), int(match["z"]), False, path)
+    numbered = match.re is _CQ1_NAME
+    where = position_of(int(match["number"]), columns) if numbered else _well(match["well"])
+    if where is None:
+        return None
+    token, z = f"C{int(match['channel']):02d}", int(match["z"])
+    return Record(*where, int(match["field"]), token, int(match["t"]), z, numbered and z == 0, path)
 
 
 def _well(name: str) -> Position | None:
@@ -172,7 +203,9 @@ def _well(name: str) -> Position | None:
 
 
 def _name_in_files(listing: Listing) -> str:
-    return next((match["plate"] for path in listing.images if (match := _matched(path))), listing.root.name)
+    folder = listing.root.parent if listing.root.name.lower() in BESIDE else listing.root
+    matches = (_NAME.fullmatch(path.rpartition("/")[2]) for path in listing.images)
+    return next((match["plate"] for match in matches if match), folder.name)
 
 
 def _folder_time(listing: Listing) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from hcs_nuclei.plate import PLATE_FORMATS, Field, Plane, Plate, Well, row_name
 
-#: How vendors write a well into a name; scanR counts wells too, row by row of so many columns.
+#: How vendors write a well into a name; scanR and the CQ1 count wells row by row of so many columns.
 _WRITINGS: tuple[Callable[[Well, int], str], ...] = (
     lambda well, columns: well.name,
     lambda well, columns: f"{row_name(well.row)}{well.column}",
     lambda well, columns: f"{row_name(well.row)}{well.column}--W{(well.row - 1) * columns + well.column:05d}",
+    lambda well, columns: f"W{(well.row - 1) * columns + well.column:04d}",
     lambda well, columns: f"r{well.row:02d}c{well.column:02d}",
     lambda well, columns: f"{well.row:03d}{well.column:03d}",
     lambda well, columns: f"{row_name(well.row)} - {well.column:02d}",

@@ -10,7 +10,7 @@
             timepoint0/<name>_t0_C05_s0_w0_z0.tif    or <name>_projection_t0_C05_s0_w0_z0.tif
         experiment_z_stack/                          the same again, with the stack; a plate of its own
 
-Known from converters of such plates (fractal-uzh-converters) and not yet from a real plate.
+Known from converters of such plates (fractal-uzh-converters) and the metadata of one real well.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class _Description(NamedTuple):
     plate: str = ""
     acquisition: str = ""
     pixel_size_um: float | None = None
+    rows: int = 0
+    columns: int = 0
     channels: tuple[tuple[str, str], ...] = ()
 
 
@@ -81,7 +83,7 @@ def read(listing: Listing, reason: str) -> Plate:
         channels=tuple(Channel(token, names.get(token) or token) for token in assembly.tokens),
         timepoints=len(assembly.times),
         pixel_size_um=description.pixel_size_um,
-        wells_in_format=plate_format(assembly.wells),
+        wells_in_format=plate_format(assembly.wells, description.rows, description.columns),
         expected_from="metadata",
         warnings=(
             *absent_channels(
@@ -106,16 +108,26 @@ def _description(path: Path) -> _Description:
         protocol = stack["AutoLeadAcquisitionProtocol"]
         calibration = protocol["ObjectiveCalibration"]
         size = float(calibration["PixelWidth"])
+        labware = protocol.get("Plate") or {}
         return _Description(
-            plate=str(stack.get("PlateId") or ""),
+            plate=_plate_name(stack),
             acquisition=str(stack.get("Uuid") or ""),
             pixel_size_um=size if math.isfinite(size) and size > 0 else None,
+            rows=int(labware.get("Rows", 0)),
+            columns=int(labware.get("Columns", 0)),
             channels=tuple((f"w{int(wave['Index'])}", _channel_name(wave)) for wave in protocol["Wavelengths"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NotAPlateError(
             f"{path} is not a description of an HCS.ai measurement ({error!r}). Copy it again from the instrument."
         ) from None
+
+
+def _plate_name(stack: dict[str, Any]) -> str:
+    """The barcode, else the plate's id without the time of creation that the instrument puts behind it."""
+    created = stack.get("Creation") or {}
+    name = str((stack.get("SpecimenHolder") or {}).get("Barcode") or stack.get("PlateId") or "")
+    return name.removesuffix(f" {created.get('Date')}, {created.get('Time')}")
 
 
 def _channel_name(wave: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@
         *                    its own files
         Images/ Assaylayout/ timepoint0/ TimePoint_1/ TimePoint_1/ZStep_2/ …   belong to the same plate
         data/                                                      too, beside scanR's descriptor of the experiment
+        Image/ Projection/                                         too, beside the CQ1's MeasurementData.mlf
         anything-else/       a Listing of its own
 
 Only names are read (one ``scandir`` a directory, no ``stat`` of a file), and nothing is ever written.
@@ -26,8 +27,10 @@ from hcs_nuclei.errors import NotAPlateError
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 _INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|timepoint\d+|Images|Assaylayout", re.IGNORECASE)
 _MAX_DEPTH = 8
-#: Anybody may call a folder data: only beside one of these is it scanR's.
 SCANR_DESCRIPTORS = ("experiment_descriptor.xml", "experiment_descriptor.dat")
+_YOKOGAWA_RECORDS = ("MeasurementData.mlf",)
+#: Anybody may call a folder so: only beside one of these files is it the vendor's, and belongs to the plate.
+BESIDE = {"data": SCANR_DESCRIPTORS, "image": _YOKOGAWA_RECORDS, "projection": _YOKOGAWA_RECORDS}
 #: 200 time points × 50 z steps of an ImageXpress plate fit; somebody's home directory does not.
 _MAX_FOLDERS = 20_000
 
@@ -108,9 +111,7 @@ def survey(start: Path) -> list[Listing]:
             )
         group = plate_folder(folder)
         outer, _, name = folder.rpartition("/")
-        if name.lower() == "data" and any(
-            posixpath.join(outer, n) in files[plate_folder(outer)] for n in SCANR_DESCRIPTORS
-        ):
+        if any(_beside(outer, n) in files[plate_folder(outer)] for n in BESIDE.get(name.lower(), ())):
             group = plate_folder(outer)
         try:
             entries = _scan(start / folder)
@@ -132,6 +133,10 @@ def survey(start: Path) -> list[Listing]:
             elif path.count("/") < _MAX_DEPTH and not name.lower().endswith(".zarr"):
                 pending.append(path)
     return [_listing(start, group, files[group], links[group], problems[group]) for group in sorted(files)]
+
+
+def _beside(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def plate_folder(folder: str) -> str:

@@ -22,7 +22,7 @@ from hcs_nuclei.sources import (
     scanr,
 )
 from hcs_nuclei.sources.assembly import listed
-from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing, plate_folder, survey
+from hcs_nuclei.sources.listing import BESIDE, Listing, plate_folder, survey
 from hcs_nuclei.sources.pattern import read_by_pattern
 
 
@@ -124,9 +124,10 @@ def _outermost(directory: Path) -> Path:
     outer = directory
     while plate_folder(outer.name) == "" and outer.name.lower() not in {"images", "assaylayout"} and outer.name:
         outer = outer.parent
-    # Anybody may call a folder Images or data: only Harmony's and scanR's belong to the directory above it.
-    if outer.name.lower() == "data":
-        return outer.parent if any(os.path.isfile(outer.parent / name) for name in SCANR_DESCRIPTORS) else outer
+    # Anybody may call a folder Images or data: only the vendors' belong to the directory above it.
+    if outer.name.lower() in BESIDE:
+        beside = BESIDE[outer.name.lower()]
+        return outer.parent if any(os.path.isfile(outer.parent / name) for name in beside) else outer
     return outer.parent if outer.name.lower() == "images" and _is_harmony(outer) else outer
 
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.plate import PLATE_FORMATS, Absence, Channel, Plate
+from hcs_nuclei.plate import Absence, Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Assembly,
     Position,
@@ -31,7 +31,8 @@ from hcs_nuclei.sources.assembly import (
     usual_fields,
 )
 from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing
-from hcs_nuclei.sources.scanr_descriptor import Descriptor, by_row, read_descriptor
+from hcs_nuclei.sources.numbered_wells import by_row, likely_columns
+from hcs_nuclei.sources.scanr_descriptor import Descriptor, read_descriptor
 
 _NAME = re.compile(
     r"(?P<well>.*?)--W(?P<number>\d{1,6})--P(?P<position>\d{1,6})--Z(?P<z>\d{1,6})--T(?P<t>\d{1,6})--(?P<channel>.+)"
@@ -114,7 +115,7 @@ def _records(listing: Listing, descriptor: Descriptor) -> tuple[list[Record], tu
     matches = [(path, match) for path in listing.tiffs if (match := _matched(path))]
     nameless = [int(m["number"]) for _, m in matches if position(m["well"]) is None]
     unknown = [number for number in nameless if number not in descriptor.wells]
-    columns = descriptor.columns or _likely_columns(unknown)
+    columns = descriptor.columns or likely_columns(unknown)
     records = []
     for path, match in matches:
         number = int(match["number"])
@@ -136,12 +137,6 @@ def _records(listing: Listing, descriptor: Descriptor) -> tuple[list[Record], tu
     if len(records) < len(matches):
         warnings.append(f"{len(matches) - len(records):,} images have a well's number that is on no plate; not used.")
     return records, tuple(warnings)
-
-
-def _likely_columns(numbers: Sequence[int]) -> int:
-    """Columns of the smallest plate of 96 or more wells that has wells of all these numbers."""
-    last = max(numbers, default=1)
-    return next((columns for wells, (_, columns) in PLATE_FORMATS.items() if wells >= max(96, last)), 48)
 
 
 def _expected(descriptor: Descriptor, records: list[Record]) -> Mapping[Position, Collection[int]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.sources.assembly import Position, position
 from hcs_nuclei.sources.metadata_xml import elements
+from hcs_nuclei.sources.numbered_wells import by_row
 
 _MOST_BYTES = 100_000_000
 #: Wells × positions; 1536 × 130. A file of a few kB could ask for any number.
@@ -54,11 +55,6 @@ def read_descriptor(path: Path) -> Descriptor:
         except ValueError as error:
             raise NotAPlateError(f"{path}: {parser.key} holds no number ({error}). Copy it again.") from None
     return parser.finished(path)
-
-
-def by_row(number: int, columns: int) -> Position:
-    """Row and column of a well by its number, counted row by row from 1 on a plate of `columns` columns."""
-    return (number - 1) // columns + 1, (number - 1) % columns + 1
 
 
 def _content(path: Path) -> bytes:

@@ -71,10 +71,9 @@ def read_measurement(path: Path, locate: Locate) -> Measurement:
                 continue
             row, column, number = int(values["Row"]), int(values["Column"]), int(values["FieldIndex"])
             token = f"C{int(values['Ch']):02d}"
-            found, error = locate(text)
-            images.append(
-                Record(row, column, number, token, int(values["TimePoint"]), int(values["ZIndex"]), False, found, error)
-            )
+            time, z = int(values["TimePoint"]), int(values["ZIndex"])
+            projection = bool(values.get("ZImageProcessing"))
+            images.append(Record(row, column, number, token, time, z, projection, *locate(text)))
             if "X" in values and "Y" in values:  # the file's y points up
                 positions.setdefault((row, column, number), (float(values["X"]), -float(values["Y"])))
         except (KeyError, ValueError) as error:
@@ -96,7 +95,7 @@ def read_detail(path: Path) -> Detail:
     for tag, element in elements(path, {"MeasurementSamplePlate", "MeasurementChannel", "MeasurementDetail"}):
         values = attributes(element)
         if tag == "MeasurementSamplePlate":
-            name = values.get("Name", "")
+            name = values.get("Name", "").replace("NoPlateID", "")  # so the CQ1 calls a plate that nobody named
         elif tag == "MeasurementChannel":
             size = _positive(values.get("HorizontalPixelDimension", ""))
             if size and values.get("Ch", "").isdigit():
@@ -153,11 +152,11 @@ def _failure(values: dict[str, str], words: str) -> _Failure:
 
 def _failed_planes(images: list[Record], failures: list[_Failure]) -> tuple[list[Record], tuple[str, ...]]:
     """Planes that the failures cost: those that other fields of the time point have and the failed one has not."""
-    kinds: dict[int, set[tuple[str, int]]] = defaultdict(set)
-    recorded: dict[tuple[FieldKey, int], set[tuple[str, int]]] = defaultdict(set)
+    kinds: dict[int, set[tuple[str, int, bool]]] = defaultdict(set)
+    recorded: dict[tuple[FieldKey, int], set[tuple[str, int, bool]]] = defaultdict(set)
     for r in images:
-        kinds[r.time].add((r.channel, r.z))
-        recorded[(r.row, r.column, r.field), r.time].add((r.channel, r.z))
+        kinds[r.time].add((r.channel, r.z, r.projection))
+        recorded[(r.row, r.column, r.field), r.time].add((r.channel, r.z, r.projection))
     fields = {r.field for r in images}
     failed: list[Record] = []
     harmless: list[_Failure] = []
@@ -166,8 +165,8 @@ def _failed_planes(images: list[Record], failures: list[_Failure]) -> tuple[list
         for number in fields if f.field is None else {f.field}:
             lost = kinds[f.time] - recorded[(f.row, f.column, number), f.time]
             cost += [
-                Record(f.row, f.column, number, channel, f.time, z, False, "", f.words)
-                for channel, z in sorted(lost)
+                Record(f.row, f.column, number, channel, f.time, z, projection, "", f.words)
+                for channel, z, projection in sorted(lost)
                 if f.channel in {None, channel}
             ]
         failed += cost
