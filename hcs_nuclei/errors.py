@@ -1,4 +1,4 @@
-"""The tree of errors; each says what was found, what was expected and what to do next.
+"""The tree of errors, each of which says what was found, what was expected and what to do next; and how they list.
 
 ::
 
@@ -19,6 +19,8 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class HcsNucleiError(Exception):
@@ -83,3 +85,9 @@ class PlaneError(HcsNucleiError, OSError):
 
 class RunFailedError(HcsNucleiError, RuntimeError):
     """A run could not go on (a full disk, a lost cluster); what is finished is kept, a second start goes on."""
+
+
+def listed(items: Iterable[object], most: int = 8) -> str:
+    """At most `most` items as messages name them: ``A01, A02 and 4 more``."""
+    words = [str(item) for item in items]
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

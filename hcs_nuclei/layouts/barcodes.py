@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hcs_nuclei.errors import LayoutError
+from hcs_nuclei.errors import LayoutError, listed
 from hcs_nuclei.layouts.cells import Cells, read_cells
-from hcs_nuclei.layouts.layout import shown
 from hcs_nuclei.layouts.lists import find_columns, plain
 
 #: Names of a column that says which plate, as :func:`hcs_nuclei.layouts.lists.plain` has them. Among wells, a column
@@ -28,7 +27,7 @@ def check_barcode(path: Path, plate: str) -> None:
     known = read_barcodes(path)
     if plate not in known:
         raise LayoutError(
-            f"Plate {plate} is held: its barcode is not on the list {path} ({len(known):,} barcodes: {shown(known)}). "
+            f"Plate {plate} is held: its barcode is not on the list {path} ({len(known):,} barcodes: {listed(known)}). "
             "Add it to the list, say which plate it is with --plate-name, or leave --barcodes out."
         )
 
@@ -71,11 +70,11 @@ def is_plate(name: str) -> bool:
 def _name_of(path: Path, plate: str, lines: Sequence[dict[str, str]]) -> str:
     names = list(dict.fromkeys(line["name"] for line in lines if line["barcode"] == plate))
     if len(names) > 1:
-        raise LayoutError(f"{path} gives plate {plate} several plate maps: {shown(names)}. Keep one.")
+        raise LayoutError(f"{path} gives plate {plate} several plate maps: {listed(names)}. Keep one.")
     if not names or not names[0]:
         known = dict.fromkeys(line["barcode"] for line in lines if line["barcode"])
         raise LayoutError(
-            f"Plate {plate} is not in {path}; found {len(known):,} barcodes: {shown(known)}. Add its line, or say "
+            f"Plate {plate} is not in {path}; found {len(known):,} barcodes: {listed(known)}. Add its line, or say "
             "which of them the plate is with --plate-name."
         )
     return names[0]

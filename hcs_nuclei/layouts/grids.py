@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from hcs_nuclei.errors import listed
 from hcs_nuclei.layouts.cells import Sheet
-from hcs_nuclei.layouts.layout import Entry, Position, RawLayout, shown
+from hcs_nuclei.layouts.layout import Entry, Position, RawLayout
 from hcs_nuclei.layouts.wells import read_well
 from hcs_nuclei.plate import PLATE_FORMATS, row_name
 
@@ -81,7 +82,7 @@ def _unused(sheet: Sheet, grids: Sequence[Grid]) -> str:
     covered = {line for grid in grids for line in range(grid.line, grid.last_line + 1)}
     lines = [n for n, row in enumerate(sheet.rows, 1) if n not in covered and sum(bool(cell) for cell in row) > 1]
     where = f" of the sheet {sheet.name}" if sheet.name else ""
-    return f"line {shown(lines)}{where}: not part of a grid, and not used" if lines else ""
+    return f"line {listed(lines)}{where}: not part of a grid, and not used" if lines else ""
 
 
 def _where(sheet: Sheet, grid: Grid) -> str:
@@ -155,8 +156,8 @@ def _bare(rows: Sequence[Sequence[str]]) -> list[Grid]:
             body = [rows[i] for i in block]
             shape = len(body), max(_width(row) for row in body)
             # A list of wells under a name that is not known may have the shape of a plate by chance.
-            listed = any(_is_well(cell) for row in body for cell in row)
-            if shape in PLATE_FORMATS.values() and shape[0] >= 4 and not listed:
+            named = any(_is_well(cell) for row in body for cell in row)
+            if shape in PLATE_FORMATS.values() and shape[0] >= 4 and not named:
                 cells = {(r + 1, c + 1): _cell(row, c) for r, row in enumerate(body) for c in range(shape[1])}
                 grids.append(Grid(_title(rows[: block[0]][-1:], slice(None)), block[0] + 1, block[-1] + 1, cells))
             block = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -68,9 +68,3 @@ class Layout:
         """The treatment of a well ("B03"), one value for each column; None where the layout says nothing."""
         values = self.wells.get(well, {})
         return {column.name: values.get(column.name) for column in self.columns}
-
-
-def shown(items: Iterable[object], most: int = 8) -> str:
-    """At most `most` items as text: ``A01, A02 and 4 more``."""
-    listed = [str(item) for item in items]
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")

@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from hcs_nuclei.errors import listed
 from hcs_nuclei.layouts.cells import Sheet
-from hcs_nuclei.layouts.layout import Entry, Position, RawLayout, shown
+from hcs_nuclei.layouts.layout import Entry, Position, RawLayout
 from hcs_nuclei.layouts.wells import read_column, read_row, read_well
 
 #: Names of the columns that say which well, as :func:`plain` has them; the first that is there is taken.
@@ -55,11 +56,11 @@ def find_list(sheet: Sheet) -> RawLayout | None:
     lines = [(n, row) for n, row in enumerate(sheet.rows[heading.line + 1 :], heading.line + 2) if any(row)]
     nameless = [p for p, name in enumerate(heading.names) if not name]
     if any(_cell(row, place) for place in nameless for _, row in lines):
-        warnings.append(f"a column without a name (number {shown(p + 1 for p in nameless)}) is not used")
+        warnings.append(f"a column without a name (number {listed(p + 1 for p in nameless)}) is not used")
     overlong = [n for n, row in lines if any(row[len(heading.names) :])]
     if overlong:
         faults.append(
-            f"line {shown(overlong)}: more cells than the {len(heading.names)} columns that line "
+            f"line {listed(overlong)}: more cells than the {len(heading.names)} columns that line "
             f"{heading.line + 1} names; put text with the delimiter into quotation marks"
         )
     entries = []
@@ -103,7 +104,7 @@ def _first(known: Sequence[str], names: Sequence[str]) -> int | None:
 def _faulty_names(heading: _Heading) -> list[str]:
     names = [name for name in heading.names if name]
     double = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    return [f"line {heading.line + 1}: several columns are called {shown(map(repr, double))}"] if double else []
+    return [f"line {heading.line + 1}: several columns are called {listed(map(repr, double))}"] if double else []
 
 
 def _position(heading: _Heading, row: Sequence[str]) -> Position:

@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from hcs_nuclei.errors import LayoutError
+from hcs_nuclei.errors import LayoutError, listed
 from hcs_nuclei.layouts.barcodes import PLATE_NAMES, find_plate_map, is_plate
 from hcs_nuclei.layouts.cells import Cells, Sheet, read_cells
 from hcs_nuclei.layouts.grids import find_bare_grids, find_grids
 from hcs_nuclei.layouts.harmony import read_assay_layout
-from hcs_nuclei.layouts.layout import Entry, Layout, Position, RawLayout, shown
+from hcs_nuclei.layouts.layout import Entry, Layout, Position, RawLayout
 from hcs_nuclei.layouts.lists import find_list, plain
 from hcs_nuclei.layouts.treatments import name_treatments
 from hcs_nuclei.plate import PLATE_FORMATS, Plate, well_name
@@ -96,13 +96,13 @@ def read_vendor_layout(plate: Plate) -> Layout | None:
         if layout.wells:
             layouts.append(layout)
     if len({layout.sha256 for layout in layouts}) > 1:
-        names = shown(layout.source for layout in layouts)
+        names = listed(layout.source for layout in layouts)
         said.append(f"The plate's directory has several layouts ({names}); none is used. Name one with --layout.")
         layouts = []
     if layouts:
         return replace(layouts[0], warnings=(*said, *layouts[0].warnings))
     found = vendor_layouts(plate)
-    return Layout(shown(found), "vendor", (), {}, tuple(said)) if found else None
+    return Layout(listed(found), "vendor", (), {}, tuple(said)) if found else None
 
 
 def _read(path: Path, plate: Plate) -> tuple[str, RawLayout, dict[str, str]]:
@@ -130,7 +130,7 @@ def _table(path: Path, cells: Cells) -> RawLayout:
             return replace(raw, warnings=(*cells.warnings, *raw.warnings))
     first = next((row for cut in cells.cuts for sheet in cut for row in sheet.rows if any(row)), ())
     raise LayoutError(
-        f"{path} is not a plate layout: found {shown((repr(cell) for cell in first), 6) or 'no cell'} in its first "
+        f"{path} is not a plate layout: found {listed((repr(cell) for cell in first), 6) or 'no cell'} in its first "
         "line; expected a column well_position (or well, or row and column), a grid with rows A, B, … and columns "
         "1, 2, …, or barcode_platemap.csv."
     )
@@ -139,13 +139,13 @@ def _table(path: Path, cells: Cells) -> RawLayout:
 def _only_list(path: Path, sheets: Sequence[Sheet]) -> RawLayout | None:
     lists = [(sheet.name, found) for sheet in sheets if (found := find_list(sheet)) is not None]
     if len(lists) > 1:
-        names = shown(name for name, _ in lists)
+        names = listed(name for name, _ in lists)
         raise LayoutError(f"{path} has several sheets with a list of wells ({names}); keep one of them.")
     if not lists:
         return None
     name, raw = lists[0]
     others = [repr(sheet.name) for sheet in sheets if sheet.name != name and any(any(row) for row in sheet.rows)]
-    said = (f"only the sheet {name!r} is used, not {shown(others)}",) if others else ()
+    said = (f"only the sheet {name!r} is used, not {listed(others)}",) if others else ()
     return replace(raw, warnings=(*raw.warnings, *said))
 
 
@@ -158,7 +158,7 @@ def _of_plate(raw: RawLayout, plate: Plate, faults: list[str]) -> list[Entry]:
     found = dict.fromkeys(entry.values.get(column, "") for entry in raw.entries)
     if plate.name not in found:
         faults.append(
-            f"its column {column} has no plate {plate.name}; found {shown(filter(None, found)) or 'nothing'}. "
+            f"its column {column} has no plate {plate.name}; found {listed(filter(None, found)) or 'nothing'}. "
             "Say which of them the plate is with --plate-name"
         )
     return [entry for entry in raw.entries if entry.values.get(column) == plate.name]
@@ -197,5 +197,5 @@ def _unmatched(treated: Sequence[Position], outside: set[Position], plate: Plate
 
 
 def _wells(places: Sequence[Position]) -> str:
-    names = shown(well_name(*place) for place in places)
+    names = listed(well_name(*place) for place in places)
     return f"the well {names}" if len(places) == 1 else f"{len(places)} wells ({names})"

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hcs_nuclei.columns import Column, Dtype, Measured, field_columns, nucleus_columns, well_columns
-from hcs_nuclei.layouts.layout import Position, Value, shown
+from hcs_nuclei.errors import listed
+from hcs_nuclei.layouts.layout import Position, Value
 from hcs_nuclei.layouts.lists import plain
 from hcs_nuclei.plate import well_name
 
@@ -217,7 +218,7 @@ def _controls(texts: Mapping[Position, str], warnings: list[str]) -> dict[Positi
     unknown = dict.fromkeys(text for text in texts.values() if _control_kind(text) is None)
     if unknown:
         warnings.append(
-            f"{_CONTROL} has {shown(map(repr, unknown))}, which is no kind of control that is known (negcon, poscon, "
+            f"{_CONTROL} has {listed(map(repr, unknown))}, which is no kind of control that is known (negcon, poscon, "
             "poscon_…, trt, empty); it is left as it is"
         )
     return {position: _control_kind(text) or text for position, text in texts.items()}

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from hcs_nuclei.errors import ChannelError, OutputError, RunConflictError
+from hcs_nuclei.errors import ChannelError, OutputError, RunConflictError, listed
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
@@ -157,7 +156,7 @@ def check_output(run_dir: Path, directory: Path, plate: Plate) -> None:
         foreign = sorted(name for name in visible if name not in (*_TABLES, STORE))
         if foreign:
             raise OutputError(
-                f"{run_dir} is there and is no run: it holds {_some(foreign)}. Choose another --out or --plate-name."
+                f"{run_dir} is there and is no run: it holds {listed(foreign)}. Choose another --out or --plate-name."
             )
 
 
@@ -227,7 +226,7 @@ def _outstanding(
     if gone:
         raise RunConflictError(
             f"Plate {context.plate}: {context.run_dir} has results of wells that {context.root} does not have "
-            f"({_some(gone)}); they were made from {record.source.directory}. Choose another --out, or make the run "
+            f"({listed(gone)}); they were made from {record.source.directory}. Choose another --out, or make the run "
             "again with --overwrite."
         )
     for well in plate.wells:
@@ -252,15 +251,10 @@ def _outstanding(
         )
         raise RunConflictError(
             f"Plate {context.plate}: the input of {len(changed)} finished wells changed since they were processed "
-            f"({_some(w.name for w in changed)}).{elsewhere} Choose another --out, or make the run again with "
+            f"({listed(w.name for w in changed)}).{elsewhere} Choose another --out, or make the run again with "
             "--overwrite; --retry-failed does only wells again that had faults."
         )
     return tuple(outstanding), len(plate.wells) - len(outstanding)
-
-
-def _some(names: Iterable[str], most: int = 8) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def _writable(directory: Path) -> bool:

@@ -158,12 +158,6 @@ def natural(text: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", text)]
 
 
-def listed(items: Sequence[object], most: int = 6) -> str:
-    """At most `most` items as text: ``a, b, c and 4 more``."""
-    shown = ", ".join(str(item) for item in items[:most])
-    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
-
-
 def ranges(numbers: Iterable[int]) -> str:
     """Numbers as people write them: 1, 2, 3, 7 → ``1-3, 7``."""
     runs: list[list[int]] = []

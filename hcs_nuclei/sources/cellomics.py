@@ -14,12 +14,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Record,
     assemble_regularly,
-    listed,
     plate_format,
     position,
     usual_fields,

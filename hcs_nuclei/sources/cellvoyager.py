@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Position,
@@ -32,7 +32,6 @@ from hcs_nuclei.sources.assembly import (
     assemble_exactly,
     assemble_regularly,
     extra_image,
-    listed,
     natural,
     plate_format,
     position,

@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Absence, Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Assembly,
@@ -28,7 +28,6 @@ from hcs_nuclei.sources.assembly import (
     absent_times,
     assemble_regularly,
     extra_image,
-    listed,
     plate_format,
     position,
     ranges,

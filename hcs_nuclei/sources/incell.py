@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
@@ -28,7 +28,6 @@ from hcs_nuclei.sources.assembly import (
     assemble_exactly,
     assemble_regularly,
     extra_image,
-    listed,
     plate_format,
     position,
     usual_fields,

@@ -20,14 +20,13 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Record,
     absent_channels,
     absent_times,
     assemble_exactly,
-    listed,
     plate_format,
 )
 from hcs_nuclei.sources.listing import Listing

@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hcs_nuclei.errors import NotAPlateError, PlaneError
+from hcs_nuclei.errors import NotAPlateError, PlaneError, listed
 from hcs_nuclei.plate import Channel, Plate, parse_well
 from hcs_nuclei.sources.assembly import (
     FieldKey,
@@ -35,7 +35,6 @@ from hcs_nuclei.sources.assembly import (
     Record,
     absent_times,
     assemble_exactly,
-    listed,
     plate_format,
 )
 from hcs_nuclei.sources.ome_zarr_arrays import ArrayForm, pages_there, read_document, read_form

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Plate
 from hcs_nuclei.sources import (
     cellomics,
@@ -21,7 +21,6 @@ from hcs_nuclei.sources import (
     operetta,
     scanr,
 )
-from hcs_nuclei.sources.assembly import listed
 from hcs_nuclei.sources.listing import BESIDE, Listing, plate_folder, survey
 from hcs_nuclei.sources.pattern import read_by_pattern
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
@@ -30,7 +30,6 @@ from hcs_nuclei.sources.assembly import (
     assemble_exactly,
     assemble_regularly,
     extra_image,
-    listed,
     plate_format,
     usual_fields,
 )
