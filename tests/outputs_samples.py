@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hcs_nuclei.columns import Measured, nucleus_columns
+from hcs_nuclei.columns import FIELD_QUALITY, Measured, nucleus_columns
 from hcs_nuclei.outputs import write_well
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.plate import Channel, Field, Plate, Well, parse_well
@@ -64,10 +64,7 @@ def field_row(
         "Metadata_Width": 100 if measured else None,
         "Metadata_Position_X": float("nan"),
         "Metadata_Position_Y": 0.1 + 0.2,
-        "Metadata_NuclearAreaFraction": 0.25 if measured else None,
-        "Metadata_QC_Blank": False if measured else None,
-        "Metadata_QC_SaturatedFraction": 0.0 if measured else None,
-        "Metadata_QC_Saturated": False if measured else None,
+        **{c.name: (False if c.dtype == "bool" else 0.25) if measured else None for c in FIELD_QUALITY},
     }
     return {**row, **other}
 

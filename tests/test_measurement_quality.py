@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hcs_nuclei.measurement import measure_field, saturation_level
+from hcs_nuclei.measurement import FieldNuclei, measure_field, saturation_level
 
 SHAPE = (100, 200)
 
@@ -22,6 +23,23 @@ def field(seed: int, brightness: float, limit: int | None = None, offset: int = 
         signal += brightness * scale * np.exp(-((((y - cy) ** 2 + (x - cx) ** 2) / 60) ** 2))
     image = rng.poisson(signal)
     return (np.minimum(image, 65535 if limit is None else limit) + offset).astype(np.uint16)
+
+
+def nuclei_of(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32], confidence: float = 0.9) -> FieldNuclei:
+    """What is measured of the nuclei of a field; `confidence` is that of all of them."""
+    numbers = np.unique(labels[labels > 0])
+    area = np.array([np.count_nonzero(labels == n) for n in numbers])
+    y, x = (np.array([where[axis].mean() for where in (np.nonzero(labels == n) for n in numbers)]) for axis in (0, 1))
+    mean = np.array([image[labels == n].mean() for n in numbers])
+    return FieldNuclei(area, x, y, mean, np.full(numbers.size, confidence, np.float32))
+
+
+def quality(
+    image: npt.NDArray[Any], labels: npt.NDArray[np.uint32], *, saturation: float | None = None
+) -> dict[str, float | bool]:
+    """The quality of a field whose plate's nuclei are 22 px wide."""
+    nuclei = nuclei_of(image, labels) if image.shape == labels.shape else nuclei_of(labels, labels)
+    return measure_field(image, labels, nuclei, saturation=saturation, diameter_px=22)
 
 
 @dataclass(frozen=True)
@@ -83,33 +101,36 @@ def test_field_with_nuclei() -> None:
     labels[:50, :40] = 7
     image = field(0, 1000)
     image[:2, :100] = 4095  # exactly 1 %
-    assert measure_field(image, labels, saturation=4095) == {
-        "Metadata_NuclearAreaFraction": 0.1,
-        "Metadata_QC_Blank": False,
-        "Metadata_QC_SaturatedFraction": 0.01,
-        "Metadata_QC_Saturated": False,
-    }
+    measured = quality(image, labels, saturation=4095)
+    assert measured["Metadata_NuclearAreaFraction"] == 0.1
+    assert measured["Metadata_QC_Blank"] is False
+    assert measured["Metadata_QC_SaturatedFraction"] == 0.01
+    assert measured["Metadata_QC_Saturated"] is False
     image[2, 0] = 4095
-    assert measure_field(image, labels, saturation=4095)["Metadata_QC_Saturated"] is True
+    assert quality(image, labels, saturation=4095)["Metadata_QC_Saturated"] is True
 
 
 def test_unknown_limit_flags_nothing() -> None:
-    measured = measure_field(np.full(SHAPE, 65535, np.uint16), np.zeros(SHAPE, np.uint32), saturation=None)
+    measured = quality(np.full(SHAPE, 65535, np.uint16), np.zeros(SHAPE, np.uint32), saturation=None)
     assert measured["Metadata_QC_SaturatedFraction"] == 0
     assert measured["Metadata_QC_Saturated"] is False
 
 
 def test_blank_field() -> None:
-    measured = measure_field(np.zeros(SHAPE, np.uint16), np.zeros(SHAPE, np.uint32), saturation=4095)
-    assert measured == {
+    measured = quality(np.zeros(SHAPE, np.uint16), np.zeros(SHAPE, np.uint32), saturation=4095)
+    known = {name: value for name, value in measured.items() if value == value}
+    assert known == {
         "Metadata_NuclearAreaFraction": 0,
         "Metadata_QC_Blank": True,
         "Metadata_QC_SaturatedFraction": 0,
         "Metadata_QC_Saturated": False,
+        "Metadata_QC_Background": 0,
+        "Metadata_QC_Noise": 0,
+        "Metadata_QC_DebrisFraction": 0,
     }
     assert {type(value) for value in measured.values()} == {float, bool}
 
 
 def test_label_image_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
-        measure_field(np.zeros(SHAPE), np.zeros((3, 3), np.uint32), saturation=None)
+        quality(np.zeros(SHAPE), np.zeros((3, 3), np.uint32), saturation=None)

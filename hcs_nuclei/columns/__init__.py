@@ -5,12 +5,14 @@ CellProfiler names them, in pixels and camera counts.
 """
 
 from hcs_nuclei.columns.column import SCHEMA_VERSION, Column, Dtype
-from hcs_nuclei.columns.fields import field_columns
+from hcs_nuclei.columns.fields import FIELD_FLAGS, FIELD_QUALITY, committed_field_columns, field_columns
 from hcs_nuclei.columns.identity import IDENTITY
 from hcs_nuclei.columns.nuclei import INTENSITY, SHAPE, Measured, intensity_columns, nucleus_columns
 from hcs_nuclei.columns.wells import well_columns
 
 __all__ = [
+    "FIELD_FLAGS",
+    "FIELD_QUALITY",
     "IDENTITY",
     "INTENSITY",
     "SCHEMA_VERSION",
@@ -18,6 +20,7 @@ __all__ = [
     "Column",
     "Dtype",
     "Measured",
+    "committed_field_columns",
     "field_columns",
     "intensity_columns",
     "nucleus_columns",

@@ -14,13 +14,47 @@ _FIELD_ROW = (
     Column("Metadata_Width", "int32", "px", "width of the image; null where it was not read"),
     Column("Metadata_Position_X", "float64", "µm", "stage position; null where the vendor does not say"),
     Column("Metadata_Position_Y", "float64", "µm", "stage position, pointing down; null where the vendor does not say"),
+)
+
+#: Measured in each field by itself; null where the field was not measured, or shows too little of it.
+FIELD_QUALITY = (
     Column("Metadata_NuclearAreaFraction", "float64", "0-1", "share of the field's pixels inside nuclei"),
     Column("Metadata_QC_Blank", "bool", "", "all of the nuclear channel has one value: lamp, shutter or export"),
     Column("Metadata_QC_SaturatedFraction", "float64", "0-1", "share of nuclear-channel pixels at the camera's limit"),
     Column("Metadata_QC_Saturated", "bool", "", "more than 1 % of the nuclear channel is at the camera's limit"),
+    Column("Metadata_QC_EdgeWidth", "float64", "px", "median width of nuclei's outlines; more is less sharp"),
+    Column("Metadata_QC_PowerLogLogSlope", "float64", "", "log power over log frequency; steeper is less sharp"),
+    Column("Metadata_QC_LaplacianFocus", "float64", "", "variance of the Laplacian / of the image; less is less sharp"),
+    Column("Metadata_QC_Background", "float64", "counts", "median outside nuclei, the camera's offset included"),
+    Column("Metadata_QC_Noise", "float64", "counts", "standard deviation from pixel to pixel outside nuclei"),
+    Column("Metadata_QC_Contrast", "float64", "counts", "median nucleus' mean intensity above the background"),
+    Column("Metadata_QC_Unevenness", "float64", "", "range (5-95 %) of the background over the field / its median"),
+    Column("Metadata_QC_MedianLevel", "float64", "0-1", "where the median lies between the 1st and 99.8th percentile"),
+    Column("Metadata_QC_DebrisFraction", "float64", "0-1", "share of bright pixels outside nuclei"),
+    Column("Metadata_QC_MedianDiameter", "float64", "px", "median equivalent diameter of the nuclei"),
+    Column("Metadata_QC_NeighbourDistance", "float64", "diameters", "median distance to the nearest other nucleus"),
+    Column("Metadata_QC_MeanConfidence", "float64", "0-1", "mean confidence of the nuclei"),
+    Column("Metadata_QC_LowConfidenceFraction", "float64", "0-1", "share of the nuclei with a confidence below 0.8"),
+)
+
+#: Made when the plate is finished, from its fields, the recipe's limits and the model's card; null where unknown.
+FIELD_FLAGS = (
+    Column("Metadata_QC_TrainingDistance", "float64", "", "how unlike the model's training images; null: not known"),
+    Column("Metadata_QC_Empty", "bool", "", "fewer nuclei than the recipe's fewest"),
+    Column("Metadata_QC_OutOfFocus", "bool", "", "less sharp than the plate's other fields, or than the recipe allows"),
+    Column("Metadata_QC_Uneven", "bool", "", "background more uneven than in the plate's other fields"),
+    Column("Metadata_QC_Debris", "bool", "", "more that is bright and no nucleus than in the plate's other fields"),
+    Column("Metadata_QC_Unsure", "bool", "", "more nuclei of low confidence than in the plate's other fields"),
+    Column("Metadata_QC_Confluent", "bool", "", "nuclei cover more of the field than the recipe's limit"),
+    Column("Metadata_QC_OutOfDistribution", "bool", "", "unlike what the model was trained on; null: not known"),
 )
 
 
+def committed_field_columns() -> tuple[Column, ...]:
+    """What a well's commit says of its fields, in order."""
+    return (*IDENTITY, FIELD, TIMEPOINT, *_FIELD_ROW, *FIELD_QUALITY)
+
+
 def field_columns() -> tuple[Column, ...]:
-    """The field table's columns in order."""
-    return (*IDENTITY, FIELD, TIMEPOINT, *_FIELD_ROW)
+    """The field table's columns in order: what was committed, then the flags that need the plate."""
+    return (*committed_field_columns(), *FIELD_FLAGS)

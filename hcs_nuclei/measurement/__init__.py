@@ -11,10 +11,11 @@ from hcs_nuclei.measurement.illumination import (
     profile_of_reference,
 )
 from hcs_nuclei.measurement.nuclei import measure_nuclei
-from hcs_nuclei.measurement.quality import measure_field, saturation_level
+from hcs_nuclei.measurement.quality import FieldNuclei, measure_field, saturation_level
 
 __all__ = [
     "FEWEST_FIELDS",
+    "FieldNuclei",
     "Profile",
     "correct",
     "estimate_profile",

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hcs_nuclei.errors import ModelError
 from hcs_nuclei.segmentation.confidence import ConfidenceSettings
+from hcs_nuclei.segmentation.familiarity import FieldStatistics
 from hcs_nuclei.segmentation.instances import InstanceSettings
 
 CARD_FILE = "card.json"
@@ -48,6 +49,9 @@ class ModelCard(BaseModel):
     )
     confidence: ConfidenceSettings = Field(
         default_factory=ConfidenceSettings, description="How sure each nucleus is; fitted on validation."
+    )
+    field_statistics: FieldStatistics | None = Field(
+        default=None, description="What its training images looked like; without it no field is called unlike them."
     )
     flops_per_pixel: float = Field(gt=0)
     parameters: int = Field(gt=0)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hcs_nuclei.columns import SCHEMA_VERSION, Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.segmentation.familiarity import FieldStatistics
 from hcs_nuclei.settings import Settings
 
 RUN_FILE = "run.json"
@@ -51,6 +52,10 @@ class ModelRecord(_Part):
     identifier: str
     sha256: str
     architecture: str
+    training_diameter_px: float | None = None
+    field_statistics: FieldStatistics | None = Field(
+        default=None, description="what its training images looked like; None where its card does not say"
+    )
 
 
 class ChannelIllumination(_Part):

@@ -22,13 +22,23 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from hcs_nuclei.columns import IDENTITY, SCHEMA_VERSION, Column, Measured, field_columns, nucleus_columns, well_columns
+from hcs_nuclei.columns import (
+    IDENTITY,
+    SCHEMA_VERSION,
+    Column,
+    Measured,
+    committed_field_columns,
+    field_columns,
+    nucleus_columns,
+    well_columns,
+)
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.files import replace_file
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE, PLACE
 from hcs_nuclei.outputs.wells import well_row
 from hcs_nuclei.plate import Plate, parse_well
+from hcs_nuclei.screening.field_flags import FieldLimits, flag_fields
 
 _VERSION = b"schema_version"
 _FINGERPRINT = b"hcs_nuclei.fingerprint"
@@ -98,7 +108,8 @@ def write_well(
         path: ``nuclei/<well>.parquet``; its directory is there.
         nuclei: by column of :func:`hcs_nuclei.columns.nucleus_columns` an array (n,) or a scalar for all n; one
             mapping, or several (a field each) that are put together. An empty sequence is a well without nuclei.
-        fields: one mapping a field and time point, with every column of :func:`hcs_nuclei.columns.field_columns`.
+        fields: one mapping a field and time point, with every column of
+            :func:`hcs_nuclei.columns.committed_field_columns`.
         fingerprint: of what the well was made from.
         measured: what is measured of every nucleus of the plate.
 
@@ -144,12 +155,18 @@ def read_commit(path: Path) -> WellCommit | None:
     return WellCommit(rows[0]["Metadata_Well"], metadata[_FINGERPRINT].decode(), tuple(rows))
 
 
-def finish_tables(run_dir: Path, plate: Plate, measured: Measured, layout: Layout | None = None) -> PlateTables:
+def finish_tables(
+    run_dir: Path,
+    plate: Plate,
+    measured: Measured,
+    layout: Layout | None = None,
+    limits: FieldLimits | None = None,
+) -> PlateTables:
     """Write ``fields.parquet``, ``wells.parquet`` and ``wells.csv`` from the committed wells, row-major.
 
     The treatments of `layout` stand in the well table, and in ``layout.parquet`` for those who read nuclei and fields;
-    a well that it does not name has nulls. Every expected well must be committed, failed ones too: a table of a run
-    that was interrupted would look whole.
+    a well that it does not name has nulls. Fields are flagged by `limits`, None for the recipe's defaults. Every
+    expected well must be committed, failed ones too: a table of a run that was interrupted would look whole.
 
     Raises:
         OutputError: a well has no commit; names all of them.
@@ -162,7 +179,7 @@ def finish_tables(run_dir: Path, plate: Plate, measured: Measured, layout: Layou
             f"({', '.join(lost)}). Start the run again: it makes the missing wells only."
         )
     done = [commit for commit in commits.values() if commit is not None]
-    fields = [row for commit in done for row in commit.fields]
+    fields = flag_fields([row for commit in done for row in commit.fields], limits or FieldLimits())
     wells = [
         {**row, **(layout.of(commit.well) if layout else {})}
         for commit in done
@@ -237,7 +254,7 @@ def _row_order(table: pa.Table) -> Any:
 
 def _field_rows(fields: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
     """Field rows as they go into JSON: checked, in order of field and time point, NaN as None."""
-    schema = field_schema()
+    schema = _schema(committed_field_columns())
     for row in fields:
         _check_names(row, schema, "field row")
     rows = [{name: _plain(row[name]) for name in schema.names} for row in fields]

@@ -20,6 +20,7 @@ from hcs_nuclei.outputs.tables import finish_tables
 from hcs_nuclei.pipeline.plan import Plan
 from hcs_nuclei.pipeline.treatments import layout_of_run, record_of
 from hcs_nuclei.plate import Channel, Plate, Well, row_name
+from hcs_nuclei.screening.field_flags import FieldLimits
 
 
 def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
@@ -33,7 +34,7 @@ def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
     rows = {context.store / row_name(well.row) for well in plan.plate}
     sweep(context.run_dir, context.run_dir / "nuclei", context.store, *rows)
     finish_store(context.store, plan.plate)
-    told = record.settings.model_copy(update={"layout": context.settings.layout})
+    told = record.settings.model_copy(update={"layout": context.settings.layout, "qc": context.settings.qc})
     record = record.model_copy(update={"settings": told})
     return _write_tables(context.run_dir, plan.plate, context.measured, plan.layout, record)
 
@@ -93,7 +94,13 @@ def _treated(run_dir: Path, record: RunRecord, layout: str) -> tuple[Plate, Meas
 def _write_tables(
     run_dir: Path, plate: Plate, measured: Measured, layout: Layout | None, record: RunRecord
 ) -> RunRecord:
-    tables = finish_tables(run_dir, plate, measured, layout)
+    limits = FieldLimits(
+        record.settings.qc,
+        record.model.field_statistics,
+        diameter_px=record.calibration.diameter_px,
+        training_diameter_px=record.model.training_diameter_px,
+    )
+    tables = finish_tables(run_dir, plate, measured, layout, limits)
     fields = tables.fields.to_pylist()
     outcome = Outcome(
         wells_by_status=_counts(tables.wells.column("status").to_pylist()),

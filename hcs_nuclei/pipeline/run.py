@@ -245,7 +245,12 @@ def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
         settings=context.settings,
         settings_fingerprint=context.settings.fingerprint(),
         model=ModelRecord(
-            name=card.name, identifier=card.identifier, sha256=card.sha256, architecture=card.architecture
+            name=card.name,
+            identifier=card.identifier,
+            sha256=card.sha256,
+            architecture=card.architecture,
+            training_diameter_px=card.training_diameter_px,
+            field_statistics=card.field_statistics,
         ),
         calibration=calibration,
         warnings=(*plate.warnings, *(calibration.illumination.warnings if calibration.illumination else ())),

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.cluster import emit_event, should_stop
-from hcs_nuclei.columns import field_columns, nucleus_columns
+from hcs_nuclei.columns import committed_field_columns, nucleus_columns
 from hcs_nuclei.errors import OutputError, PlaneError, UserError
-from hcs_nuclei.measurement import correct, measure_field, measure_nuclei
+from hcs_nuclei.measurement import FieldNuclei, correct, measure_field, measure_nuclei
 from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
@@ -194,7 +194,8 @@ class _WellRun:
         context = self._context
         assert view.prediction is not None
         assert context.calibration is not None
-        prediction, limit = view.prediction, context.calibration.saturation
+        prediction = view.prediction
+        limit, diameter = context.calibration.saturation, context.calibration.diameter_px
         made = self.timed(
             "instances",
             lambda: self._segmenter.instances_of(
@@ -210,10 +211,22 @@ class _WellRun:
                 columns[token]: correct(image, profiles[token]) if token in profiles else image
                 for token, image in view.images.items()
             }
-            return (
-                # A camera saturates before anything is corrected.
-                measure_nuclei(made.labels, images, nuclear=context.measured.nuclear, saturation=limit, raw=nuclear),
-                measure_field(nuclear, made.labels, saturation=limit),
+            # A camera saturates before anything is corrected.
+            column = context.measured.nuclear
+            nuclei = measure_nuclei(made.labels, images, nuclear=column, saturation=limit, raw=nuclear)
+            return nuclei, measure_field(
+                nuclear,
+                made.labels,
+                FieldNuclei(
+                    area=nuclei["Nuclei_AreaShape_Area"],
+                    x=nuclei["Metadata_Center_X"],
+                    y=nuclei["Metadata_Center_Y"],
+                    mean=nuclei[f"Nuclei_Intensity_MeanIntensity_{column}"],
+                    confidence=made.confidence,
+                ),
+                saturation=limit,
+                diameter_px=diameter,
+                corrected=images[column],
             )
 
         nuclei, quality = self.timed("measure", measure)
@@ -367,7 +380,7 @@ def _field_row(
         "Metadata_Position_Y": position[1],
         **(quality or {}),
     }
-    return {c.name: known.get(c.name) for c in field_columns()}
+    return {c.name: known.get(c.name) for c in committed_field_columns()}
 
 
 @contextmanager

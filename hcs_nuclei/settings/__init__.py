@@ -7,6 +7,7 @@ Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. W
 from hcs_nuclei.settings.groups import IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
 from hcs_nuclei.settings.measurement import FeatureGroup, MeasurementSettings
+from hcs_nuclei.settings.qc import QcSettings
 from hcs_nuclei.settings.recipe import NO_RESULT, Settings
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "IlluminationSettings",
     "MeasurementSettings",
     "OutputSettings",
+    "QcSettings",
     "SegmentationSettings",
     "Settings",
     "load_settings",

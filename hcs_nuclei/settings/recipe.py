@@ -11,9 +11,10 @@ from pydantic import Field
 
 from hcs_nuclei.settings.groups import Group, IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.measurement import MeasurementSettings
+from hcs_nuclei.settings.qc import QcSettings
 
-#: Settings that say what things are called and not how a nucleus is found or measured.
-NO_RESULT = {"model", "plate_name", "layout", "barcodes"}
+#: Settings that say what things are called and what is made of the wells, not how a nucleus is found or measured.
+NO_RESULT = {"model", "plate_name", "layout", "barcodes", "qc"}
 
 
 class Settings(Group):
@@ -67,14 +68,15 @@ class Settings(Group):
     segmentation: SegmentationSettings = SegmentationSettings()
     illumination: IlluminationSettings = IlluminationSettings()
     measurement: MeasurementSettings = MeasurementSettings()
+    qc: QcSettings = QcSettings()
     output: OutputSettings = OutputSettings()
 
     def fingerprint(self) -> str:
         """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
 
         The model is left out: a run resolves it to its sha256, which stands beside this. So are names: what a plate is
-        called stands in every fingerprint of a well, and a layout is joined when the wells are done. Of an illumination
-        image the content counts, which is in the calibration, and not where it lies.
+        called stands in every fingerprint of a well. A layout and the limits of quality are applied when the wells are
+        done. Of an illumination image the content counts, which is in the calibration, and not where it lies.
         """
         files = {"illumination": {"flat_field", "dark"}}
         plain = self.model_dump(mode="json", exclude={**dict.fromkeys(NO_RESULT, True), **files})
