@@ -65,6 +65,8 @@ def test_orientation_centroid_and_edges_agree_with_scikit_image(labels: npt.NDAr
     assert turn.max() < 1e-6
     np.testing.assert_allclose(measured["Metadata_Center_Y"], expected["centroid-0"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(measured["Metadata_Center_X"], expected["centroid-1"], rtol=0, atol=1e-9)
+    for side, edge, more in (("Top", 0, 0), ("Left", 1, 0), ("Bottom", 2, 1), ("Right", 3, 1)):
+        np.testing.assert_array_equal(measured[f"Metadata_BoundingBox_{side}"] + more, expected[f"bbox-{edge}"])
     low = np.minimum(expected["bbox-0"], expected["bbox-1"]) == 0
     high = (expected["bbox-2"] == labels.shape[0]) | (expected["bbox-3"] == labels.shape[1])
     np.testing.assert_array_equal(measured["Metadata_QC_TouchesEdge"], low | high)
@@ -176,7 +178,8 @@ def test_deep_notch_is_filled_by_the_hull() -> None:
     assert nucleus["ConvexArea"] == 41 * 41
 
 
-POSITION = {"Metadata_Center_X", "Metadata_Center_Y", "Metadata_QC_TouchesEdge"}
+BOX = {f"Metadata_BoundingBox_{side}" for side in ("Left", "Top", "Right", "Bottom")}
+POSITION = {"Metadata_Center_X", "Metadata_Center_Y", "Metadata_QC_TouchesEdge", *BOX}
 
 
 def assert_same_bits(

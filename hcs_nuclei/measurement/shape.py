@@ -53,6 +53,10 @@ def measure_shape(labels: npt.NDArray[np.uint32], runs: Runs) -> dict[str, npt.N
     return {
         "Metadata_Center_X": center_x,
         "Metadata_Center_Y": center_y,
+        "Metadata_BoundingBox_Left": left.astype(np.float64),
+        "Metadata_BoundingBox_Top": top.astype(np.float64),
+        "Metadata_BoundingBox_Right": right - 1.0,
+        "Metadata_BoundingBox_Bottom": bottom - 1.0,
         "Metadata_QC_TouchesEdge": on_edge,
         **{f"Nuclei_AreaShape_{name}": values for name, values in (shape | ellipse).items()},
     }
