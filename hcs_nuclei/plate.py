@@ -7,8 +7,10 @@ directory; everything after them asks these values instead of file names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -197,11 +199,45 @@ class Well:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file: its size in bytes, the store's word for its content (ETag, time of change), and its MD5 where told."""
+
+    size: int
+    version: str
+    md5: str = ""
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """What lies below a URL, as its store lists it: files by their names relative to it, in the order of the names."""
+
+    url: str
+    files: Mapping[str, RemoteFile]
+
+    def below(self, path: str) -> tuple[str, ...]:
+        """The file `path`, or every file in the directory `path`; none where neither is there."""
+        if path in self.files:
+            return (path,)
+        first, after = (bisect_left(self._names, f"{path}{end}") for end in "/0")  # 0 comes after /
+        return self._names[first:after]
+
+    def only(self, paths: Iterable[str]) -> RemoteFiles:
+        """The same URL with `paths` (files or directories) alone: what a worker has to know of a plate."""
+        names = sorted({name for path in paths for name in self.below(path)})
+        return RemoteFiles(self.url, {name: self.files[name] for name in names})
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.files)
+
+
+@dataclass(frozen=True, slots=True)
 class Plate:
     """A plate as it is expected to be, with what is really there: names only, no pixels.
 
     Attributes:
-        root: the directory that plane paths are relative to; only ever read.
+        root: the directory that plane paths are relative to; only ever read. Of a plate at a URL it is where this
+            process has copies of its metadata.
         vendor: which reader recognised it (``imagexpress``, ``operetta``, ``cellvoyager`` …).
         reason: why it was recognised, in words for the user.
         name: the vendor's barcode or plate name, else the directory's name.
@@ -216,6 +252,7 @@ class Plate:
         metadata_files: paths, relative to the root, of the vendor's files that were read.
         absent: whole channels, time points and z planes that metadata promise and of which nothing is there.
         extra: images that are there and that the metadata do not promise.
+        remote: where the plate lies and what lies there, None for a plate on a disk.
     """
 
     root: Path
@@ -233,6 +270,12 @@ class Plate:
     metadata_files: tuple[str, ...] = field(default=())
     absent: tuple[Absence, ...] = ()
     extra: tuple[ExtraImage, ...] = ()
+    remote: RemoteFiles | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the plate lies, for people: its directory, or its URL."""
+        return self.remote.url if self.remote else str(self.root)
 
     def __iter__(self) -> Iterator[Well]:
         return iter(self.wells)

@@ -1,13 +1,16 @@
-"""A real S3 endpoint on this machine, which may be told to break connections."""
+"""A real S3 endpoint on this machine, which may be told to break connections; and a web server that lists its files."""
 
 from __future__ import annotations
 
 import contextlib
+import http.server
 import itertools
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,9 @@ def s3_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     endpoint.url = f"http://127.0.0.1:{server.server_port}"
+    # The buckets of a former server of this process are forgotten.
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint.url}/moto-api/reset", method="POST")).close()
+    endpoint.requests, endpoint._count = 0, itertools.count(1)
     s3fs.S3FileSystem.clear_instance_cache()  # it remembers the endpoint of the test before
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -75,3 +81,21 @@ def upload(endpoint: Endpoint, directory: Path, bucket: str) -> None:
     client.create_bucket(Bucket=bucket)
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
         client.upload_file(str(path), bucket, path.relative_to(directory).as_posix())
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None: ...
+
+
+@contextlib.contextmanager
+def web_server(directory: Path) -> Iterator[str]:
+    """Python's web server, which lists the files of `directory` and knows no parts of files; gives its URL."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(directory)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,23 +1,23 @@
-"""Files at a URL: listed, copied whole, checked, tried again, and never more of them here than allowed."""
+"""Files at a URL: listed, copied whole or read in parts, checked, tried again; what is wrong is said in words."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import errno
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 
-from hcs_nuclei.errors import NotAPlateError, PlaneError
-from hcs_nuclei.sources.remote import RemoteDirectory, RemoteFile, Staging, is_url
+from hcs_nuclei.errors import NotAPlateError, OutputError, PlaneError
+from hcs_nuclei.plate import RemoteFile, RemoteFiles
+from hcs_nuclei.sources.remote import RemoteDirectory, address_of, is_url
 
 pytest.importorskip("moto", reason="needs moto, an S3 server for tests: pip install 'hcs-nuclei[dev]'")
 
-from remote_samples import Endpoint, s3_endpoint, upload
+from remote_samples import Endpoint, s3_endpoint, upload, web_server
 
 CONTENT = {f"Images/f{n:02}.tif": np.random.default_rng(n).bytes(20_000 + n) for n in range(12)} | {
     "Index.xml": b"<x/>"
@@ -55,17 +55,17 @@ def test_a_url_is_told_from_a_path(place: str, expected: bool) -> None:
 
 
 def test_every_file_is_listed_with_its_size_and_checksum(endpoint: Endpoint) -> None:
-    found = _remote().list_files()
+    found = _remote().list_files().files
 
     assert list(found) == sorted(CONTENT)
     assert {name: file.size for name, file in found.items()} == {n: len(c) for n, c in CONTENT.items()}
     assert all(len(file.md5) == 32 and file.version for file in found.values())
-    assert list(_remote("s3://screen/Images/").list_files()) == [f"f{n:02}.tif" for n in range(12)]
+    assert list(_remote("s3://screen/Images/").list_files().files) == [f"f{n:02}.tif" for n in range(12)]
 
 
 def test_files_arrive_whole_though_one_connection_in_ten_breaks(endpoint: Endpoint, tmp_path: Path) -> None:
     remote = _remote()
-    files = remote.list_files()
+    files = remote.list_files().files
     endpoint.every = 10
     for round_ in range(3):
         for name, file in files.items():
@@ -78,11 +78,12 @@ def test_files_arrive_whole_though_one_connection_in_ten_breaks(endpoint: Endpoi
 
 def test_a_connection_that_stays_dead_is_said(endpoint: Endpoint, tmp_path: Path) -> None:
     remote = _remote(attempts=2)
-    files = remote.list_files()
+    files = remote.list_files().files
     endpoint.every = 1
 
-    with pytest.raises(PlaneError, match=r"Images/f03\.tif cannot be copied from s3://screen: "):
+    with pytest.raises(PlaneError, match=r"Images/f03\.tif cannot be copied from s3://screen: ") as caught:
         remote.fetch("Images/f03.tif", tmp_path / "f03.tif", files["Images/f03.tif"])
+    assert caught.value.fault == "unreachable"
     with pytest.raises(NotAPlateError, match=r"s3://screen cannot be listed: .*Check the address and your credentials"):
         _remote(attempts=2).list_files()
     assert list(tmp_path.iterdir()) == [tmp_path / "source"]
@@ -92,8 +93,11 @@ def test_what_is_not_there_is_said(endpoint: Endpoint, tmp_path: Path) -> None:
     with pytest.raises(PlaneError, match=r"gone\.tif is not at s3://screen any more") as caught:
         _remote().fetch("gone.tif", tmp_path / "gone.tif")
     assert caught.value.fault == "missing"
-    with pytest.raises(NotAPlateError, match=r"There is nothing at s3://screen/other|cannot be listed"):
-        _remote("s3://screen/other").list_files()
+    for url in ("s3://screen/other", "s3://screen/Image", "s3://no-such-bucket/plate"):
+        before = endpoint.requests
+        with pytest.raises(NotAPlateError, match=rf"There is nothing at {url}\. Check the address, the bucket's name"):
+            _remote(url).list_files()
+        assert endpoint.requests - before < 5, "what is not there is asked for once"
 
 
 @pytest.mark.parametrize(
@@ -118,52 +122,117 @@ def test_an_etag_that_is_no_checksum_is_believed_when_two_copies_agree(endpoint:
         _remote(attempts=1).fetch("Images/f03.tif", tmp_path / "once.tif", encrypted)
 
 
-def test_the_cache_stays_within_its_limit_and_keeps_what_is_in_use(endpoint: Endpoint, tmp_path: Path) -> None:
-    remote = _remote()
-    files = list(remote.list_files().items())
-    staging = Staging(remote, limit=50_000, parent=tmp_path)
-    with staging.hold(files[:2]) as root:
-        for one in files[2:]:
-            with staging.hold([one]) as same:
-                assert same == root
-                assert (root / one[0]).read_bytes() == CONTENT[one[0]]
-            assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) <= 65_000
-        assert all((root / name).read_bytes() == CONTENT[name] for name, _ in files[:2])
-    assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) <= 50_000
-    staging.close()
-    assert not root.exists()
-
-
-def test_threads_that_want_one_file_copy_it_once(endpoint: Endpoint, tmp_path: Path) -> None:
-    remote = _remote()
-    name, file = next(iter(remote.list_files().items()))
-    staging = Staging(remote, parent=tmp_path)
-    before = endpoint.requests
-
-    def read(_: int) -> bytes:
-        with staging.hold([(name, file)]) as root:
-            return (root / name).read_bytes()
-
-    with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(read, range(32))) == {CONTENT[name]}
-    assert endpoint.requests - before <= 2  # a HEAD and a GET
-
-
-def test_what_a_killed_process_left_is_removed(endpoint: Endpoint, tmp_path: Path) -> None:
-    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = tmp_path / f"hcs-nuclei-staged-{process.stdout.decode().strip()}-x"
-    own = tmp_path / f"hcs-nuclei-staged-{os.getpid()}-x"
-    for directory in (left, own):
-        directory.mkdir()
-        (directory / "a.tif").write_bytes(b"x")
-    Staging(_remote(), parent=tmp_path)
-
-    assert not left.exists()
-    assert own.exists()
-
-
 def test_a_url_of_an_unknown_kind_is_refused_with_advice() -> None:
     with pytest.raises(NotAPlateError, match=r"floppy://a cannot be opened: .*Use s3, gs or https"):
         RemoteDirectory("floppy://a")
     with pytest.raises(NotAPlateError, match=r"Install gcsfs: pip install 'hcs-nuclei\[gs\]'"):
         RemoteDirectory("gs://bucket/plate")
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:secret@host/plate", "https://host/plate?X-Amz-Signature=secret", "s3://key:secret@bucket/p"]
+)
+def test_an_address_with_a_secret_in_it_is_refused_without_repeating_it(address: str) -> None:
+    with pytest.raises(NotAPlateError, match=r"would stand in run\.json") as caught:
+        address_of(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_are_told_from_paths_and_go_nowhere_else() -> None:
+    assert address_of("s3://bucket/plate 1/") == "s3://bucket/plate 1"
+    assert address_of("plates/one") == Path("plates/one")
+    assert address_of("file:///data/plate%201") == Path("/data/plate 1")
+    with pytest.raises(NotAPlateError, match="goes upwards"):
+        address_of("s3://bucket/../../etc")
+
+
+def test_names_that_would_leave_the_place_of_copies_are_not_taken(endpoint: Endpoint) -> None:
+    client = boto3.client("s3", endpoint_url=endpoint.url)
+    for name in ("plate/good.tif", "plate/../../../etc/evil.tif", "plate//twice.tif", "plate/back\\slash.tif"):
+        client.put_object(Bucket="screen", Key=name, Body=b"x")
+
+    assert list(_remote("s3://screen/plate").list_files().files) == ["good.tif"]
+
+
+def test_parts_of_a_file_are_read_where_they_are(endpoint: Endpoint) -> None:
+    remote = _remote()
+    content = CONTENT["Images/f03.tif"]
+    endpoint.every = 3
+    with remote.open("Images/f03.tif", len(content)) as file:
+        file.seek(-3, 2)
+        assert file.read() == content[-3:]
+        file.seek(5)
+        assert file.read(7) == content[5:12]
+        file.seek(0)
+        assert file.read() == content
+    assert endpoint.broken >= 1
+    endpoint.every = 1
+    with (
+        _remote(attempts=2).open("Images/f03.tif", len(content)) as file,
+        pytest.raises(PlaneError, match="cannot be read from s3://screen"),
+    ):
+        file.read(1)
+
+
+def test_without_credentials_or_permission_it_is_said_at_once(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("Access Denied")
+
+    remote = _remote()
+    monkeypatch.setattr(remote._files, "find", refuse)
+    with pytest.raises(NotAPlateError, match=r"there is no permission to list it \(Access Denied\)"):
+        remote.list_files()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    remote._files.clear_instance_cache()
+    with pytest.raises(NotAPlateError, match="no credentials are found"):
+        _remote().list_files()
+
+
+def test_a_full_disk_ends_the_run_and_not_one_field(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fill(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    remote = _remote()
+    monkeypatch.setattr(remote._files, "get_file", fill)
+    with pytest.raises(OutputError, match=r"No space left on device\)\. Name a larger disk with TMPDIR"):
+        remote.fetch("Index.xml", tmp_path / "Index.xml")
+
+
+def test_a_web_server_that_lists_its_files_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "plate one" / "Images").mkdir(parents=True)
+    (tmp_path / "plate one" / "Images" / "A - 01(fld 1 #2).tif").write_bytes(b"0123456789")
+    (tmp_path / "plate one" / "index.xml").write_bytes(b"<x/>")
+    with web_server(tmp_path) as url:
+        remote = _remote(f"{url}/plate one")
+        files = remote.list_files()
+        assert {name: file.size for name, file in files.files.items()} == {
+            "Images/A - 01(fld 1 #2).tif": 10,
+            "index.xml": 4,
+        }
+        assert all(file.version for file in files.files.values())
+        name = "Images/A - 01(fld 1 #2).tif"
+        remote.fetch(name, tmp_path / "copy.tif", files.files[name])
+        assert (tmp_path / "copy.tif").read_bytes() == b"0123456789"
+        with remote.open(name, 10) as file:
+            file.seek(4)
+            assert file.read(3) == b"456"
+        with pytest.raises(NotAPlateError, match=r"There is nothing at .* a page that lists the files"):
+            _remote(f"{url}/nowhere").list_files()
+
+
+def test_files_below_a_directory_are_found_by_their_names() -> None:
+    file = RemoteFile(1, "v")
+    names = ["a-b", "a/1", "a/2/3", "a0", "ab/1"]
+    files = RemoteFiles("s3://b", dict.fromkeys(names, file))
+
+    assert files.below("a") == ("a/1", "a/2/3")
+    assert files.below("a0") == ("a0",)
+    assert files.below("c") == ()
+    assert list(files.only(["ab", "a-b"]).files) == ["a-b", "ab/1"]

@@ -18,21 +18,25 @@ import os
 import posixpath
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import BinaryIO
 
 from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.plate import RemoteFiles
+from hcs_nuclei.sources.staging import shared_staging
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 _INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|timepoint\d+|Images|Assaylayout", re.IGNORECASE)
-_MAX_DEPTH = 8
+MAX_DEPTH = 8
 SCANR_DESCRIPTORS = ("experiment_descriptor.xml", "experiment_descriptor.dat")
 _YOKOGAWA_RECORDS = ("MeasurementData.mlf",)
 #: Anybody may call a folder so: only beside one of these files is it the vendor's, and belongs to the plate.
 BESIDE = {"data": SCANR_DESCRIPTORS, "image": _YOKOGAWA_RECORDS, "projection": _YOKOGAWA_RECORDS}
 #: 200 time points × 50 z steps of an ImageXpress plate fit; somebody's home directory does not.
-_MAX_FOLDERS = 20_000
+MAX_FOLDERS = 20_000
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,31 @@ class Listing:
     """The names of one plate's files.
 
     `files` are sorted, relative to `root`, with ``/``; `links` are those of them that are symbolic links;
-    `problems` are sentences about directories that were not entered.
+    `problems` are sentences about directories that were not entered. Of a plate at a URL, `remote` is what lies there,
+    and `root` is where :meth:`local` puts copies.
     """
 
     root: Path
     files: tuple[str, ...]
     links: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
+    remote: RemoteFiles | None = None
+
+    def local(self, name: str) -> Path:
+        """Where the file `name` can be read, whole: in the plate's directory, or a copy of it here.
+
+        Raises:
+            NotAPlateError: it cannot be copied here.
+        """
+        if self.remote is not None:
+            shared_staging().bring(self.remote, [name])
+        return self.root / name
+
+    def opened(self, name: str) -> Path | Callable[[], BinaryIO]:
+        """What a few tags of the image `name` are read from: its path, or what opens it without copying it here."""
+        if self.remote is None:
+            return self.root / name
+        return partial(shared_staging().open, self.remote, name)
 
     @cached_property
     def images(self) -> tuple[str, ...]:
@@ -105,9 +127,9 @@ def survey(start: Path) -> list[Listing]:
     problems: dict[str, list[str]] = defaultdict(list)
     pending = [""]
     for visited, folder in enumerate(pending):
-        if visited > _MAX_FOLDERS:
+        if visited > MAX_FOLDERS:
             raise NotAPlateError(
-                f"More than {_MAX_FOLDERS:,} directories lie below {start}; name the directory of one plate."
+                f"More than {MAX_FOLDERS:,} directories lie below {start}; name the directory of one plate."
             )
         group = plate_folder(folder)
         outer, _, name = folder.rpartition("/")
@@ -130,7 +152,7 @@ def survey(start: Path) -> list[Listing]:
                     links[group].add(path)
             elif is_link:
                 problems[group].append(f"The directory {path} is a link and is not entered.")
-            elif path.count("/") < _MAX_DEPTH and not name.lower().endswith(".zarr"):
+            elif path.count("/") < MAX_DEPTH and not name.lower().endswith(".zarr"):
                 pending.append(path)
     return [_listing(start, group, files[group], links[group], problems[group]) for group in sorted(files)]
 

@@ -1,8 +1,8 @@
-"""A URL in (``s3://``, ``gs://``, ``https://`` …), the names of its files and local copies of them out.
+"""A URL in (``s3://``, ``gs://``, ``https://`` …), the names of its files, whole copies and parts of them out.
 
-Listing costs one request for some thousand names. A file is copied whole, checked against the size and, where the store
-tells one, the checksum of its content, and tried again with growing pauses when the connection fails. Copies lie in a
-bounded cache of the process that reads them, so that a plate never has to fit on a worker's disk.
+Listing costs one request for some thousand names; a web server gives names alone, and is asked for each file's size.
+A copy is checked against the size and, where the store tells one, the checksum of its content. What fails is tried
+again with growing pauses; what no second try can mend (no such bucket, no permission) is said at once.
 """
 
 from __future__ import annotations
@@ -10,44 +10,74 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import hashlib
+import io
 import os
+import posixpath
 import random
 import re
-import shutil
-import tempfile
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
-from hcs_nuclei.errors import NotAPlateError, PlaneError
+from hcs_nuclei.errors import NotAPlateError, OutputError, PlaneError
+from hcs_nuclei.plate import RemoteFile, RemoteFiles
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 #: Package, and extra of this one, that each kind of URL needs.
 _NEEDS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs"), "http": ("aiohttp", "https")}
 _NEEDS["https"] = _NEEDS["http"]
 #: Seven tries over some 15 s: a switch that restarts is waited for, a night is not.
 ATTEMPTS, FIRST_PAUSE_S = 7, 0.25
-#: Of all copies that one process holds.
-CACHE_BYTES = 4 * 1024**3
-_PREFIX = "hcs-nuclei-staged-"
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """One file: its size in bytes, the store's word for its content (ETag, time of change), and its MD5 where told."""
-
-    size: int
-    version: str
-    md5: str = ""
+#: Once a place does not answer, the next files wait for it no longer than this: a plate has thousands of them.
+_ATTEMPTS_AFTER = 2
+#: Requests at the same time: each waits for its answer far longer than it takes.
+AT_ONCE = 16
+#: Of a part of a file: the tags of an image and their values lie within a few of these.
+_BLOCK = 1 << 16
+#: botocore and s3fs would try five times each before they say a word: multiplied by ours that is minutes.
+_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"retries": {"max_attempts": 1}}}}
+#: What the clients of the stores raise where nobody told them who asks.
+_NOBODY = re.compile(r"NoCredentials|PartialCredentials|ProfileNotFound|Token|SSO|DefaultCredentials")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def is_url(place: str | os.PathLike[str]) -> bool:
     """Whether `place` is a URL and not a path."""
     return isinstance(place, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", place) is not None
+
+
+def address_of(text: str | os.PathLike[str]) -> Path | str:
+    """`text` as the URL or the path that it is; a ``file://`` URL is a path.
+
+    Raises:
+        NotAPlateError: the URL holds a password or a signature, which would stand in every record of the run, or
+            goes upwards.
+    """
+    if not is_url(text):
+        return Path(text)
+    url = str(text)
+    parts = urlsplit(url)
+    if parts.scheme.lower() in {"file", "local"}:
+        return Path(unquote(parts.path))
+    web = parts.scheme.lower() in {"http", "https"}
+    if "@" in parts.netloc or (web and (parts.query or parts.fragment)):
+        raise NotAPlateError(
+            f"The address {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} holds a password, a signature "
+            "or a query, which would stand in run.json and in logs. Give the bare address, and the credentials in "
+            "the environment, a profile or fsspec's configuration."
+        )
+    if {".", ".."} & set(parts.path.split("/")):
+        raise NotAPlateError(f"The address {url} goes upwards with dots. Give it without them.")
+    return url.rstrip("/")
 
 
 class RemoteDirectory:
@@ -60,7 +90,10 @@ class RemoteDirectory:
     def __init__(self, url: str, *, attempts: int = ATTEMPTS, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self.url = url.rstrip("/")
         self._attempts, self._pause = attempts, first_pause_s
+        self._silent = False
+        self._checksums = True
         kind = self.url.partition("://")[0].lower()
+        self._web = kind in {"http", "https"}
         import fsspec
 
         try:
@@ -69,78 +102,200 @@ class RemoteDirectory:
             package, extra = _NEEDS.get(kind, ("", ""))
             advice = f"Install {package}: pip install 'hcs-nuclei[{extra}]'." if package else "Use s3, gs or https."
             raise NotAPlateError(f"{self.url} cannot be opened: {error}. {advice}") from None
+        if kind == "s3":
+            self._files.retries = 1
 
-    def list_files(self) -> dict[str, RemoteFile]:
-        """Every file below the URL, by its name relative to it, sorted.
+    def list_files(self) -> RemoteFiles:
+        """Every file below the URL; names that lead out of it, as only a hostile store has them, are left out.
 
         Raises:
             NotAPlateError: there is nothing, it may not be listed, or the connection fails again and again.
         """
         try:
+            self._files.invalidate_cache()
             found = self._again(lambda: self._files.find(self._root, detail=True))
+            above = f"{self._root.rstrip('/')}/"
+            entries = {
+                path.removeprefix(above): entry
+                for path, entry in found.items()
+                if path.startswith(above) and entry.get("type") != "directory"
+            }
+            if self._web:
+                entries = self._asked(entries)
+        except FileNotFoundError:
+            entries = {}
         except Exception as error:
-            raise NotAPlateError(
-                f"{self.url} cannot be listed: {_words(error)}. Check the address and your credentials."
-            ) from None
-        cut = len(self._root.rstrip("/")) + 1
-        names = {path[cut:]: _described(entry) for path, entry in found.items() if entry.get("type") != "directory"}
+            raise NotAPlateError(self._why_not(error)) from None
+        names = {name: _described(entry) for name, entry in entries.items() if _stays_inside(name)}
         if not names:
-            raise NotAPlateError(f"There is nothing at {self.url}. Check the address: names are case-sensitive.")
-        return dict(sorted(names.items()))
+            raise NotAPlateError(f"There is nothing at {self.url}. {self._where_to_look()}")
+        return RemoteFiles(self.url, dict(sorted(names.items())))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file; one that may not be seen is not there."""
+        try:
+            return bool(self._again(lambda: self._files.isfile(self._path(name))))
+        except Exception:
+            return False
 
     def fetch(self, name: str, target: Path, expected: RemoteFile | None = None) -> None:
         """Copy one file to `target`, which is whole or absent.
 
         Raises:
             PlaneError: it cannot be had, or what arrives is not what the store says that it has.
+            OutputError: this machine has no room for it.
         """
-        unfinished = target.with_name(f".{target.name}.{threading.get_ident()}.part")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f".{threading.get_ident()}.part")
         digests: list[str] = []
 
         def copy() -> None:
-            self._files.get_file(f"{self._root}/{name}", str(unfinished))
-            _check(unfinished, expected, digests)
+            self._files.get_file(self._path(name), str(unfinished))
+            if expected is not None:
+                _check(unfinished, expected if self._checksums else replace(expected, md5=""), digests)
 
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             self._again(copy)
             os.replace(unfinished, target)
+            # Encrypted buckets have ETags that look like digests and are none: that is found out once, with two copies.
+            self._checksums &= not digests
         except FileNotFoundError:
             raise PlaneError(f"{name} is not at {self.url} any more.", fault="missing") from None
         except _DifferentError as error:
             raise PlaneError(f"{name} arrives damaged from {self.url}: {error}.", fault="truncated") from None
         except Exception as error:
-            raise PlaneError(f"{name} cannot be copied from {self.url}: {_words(error)}.") from None
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise OutputError(
+                    f"{target.parent}, where files of {self.url} are kept while they are read, cannot be written to "
+                    f"({error.strerror}). Name a larger disk with TMPDIR, or lower staging.limit_gib."
+                ) from None
+            raise PlaneError(
+                f"{name} cannot be copied from {self.url}: {_words(error)}.", fault="unreachable"
+            ) from None
         finally:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
 
-    def _again(self, action: Any) -> Any:
+    def open(self, name: str, size: int) -> io.BufferedReader:
+        """The file to be read from in parts; each that is asked for is fetched.
+
+        Its methods raise :class:`~hcs_nuclei.errors.PlaneError` where a part cannot be had.
+        """
+        return io.BufferedReader(_Parts(lambda start, end: self._part(name, size, start, end), size), _BLOCK)
+
+    def _part(self, name: str, size: int, start: int, end: int) -> bytes:
+        try:
+            content: bytes = self._again(lambda: self._files.cat_file(self._path(name), start=start, end=end))
+        except FileNotFoundError:
+            raise PlaneError(f"{name} is not at {self.url} any more.", fault="missing") from None
+        except Exception as error:
+            raise PlaneError(f"{name} cannot be read from {self.url}: {_words(error)}.", fault="unreachable") from None
+        # Some web servers know no parts and send everything.
+        return content if len(content) <= end - start else content[start:end]
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{quote(name) if self._web else name}"
+
+    def _asked(self, entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """What a web server says of each file of its listing; links to other listings of the same are none."""
+        links = [link for link in entries if not set("?#") & set(link)]
+        described = at_once(lambda link: self._again(lambda: self._files.info(f"{self._root}/{link}")), links)
+        return {unquote(link): entry for link, entry in zip(links, described, strict=True)}
+
+    def _again(self, action: Callable[[], T]) -> T:
         """What `action` returns, tried again after what may pass."""
-        for attempt in range(self._attempts):
+        attempts = min(self._attempts, _ATTEMPTS_AFTER) if self._silent else self._attempts
+        for attempt in range(attempts):
             try:
-                return action()
-            except (FileNotFoundError, PermissionError):
-                raise
-            except Exception:
-                if attempt + 1 == self._attempts:
+                done = action()
+            except Exception as error:
+                if _stays(error):
+                    raise
+                if attempt + 1 == attempts:
+                    self._silent = True
                     raise
                 # Workers that failed together must not come back together.
                 time.sleep(self._pause * 2**attempt * random.uniform(0.5, 1.5))
-                self._files.invalidate_cache()
+            else:
+                self._silent = False
+                return done
         raise AssertionError("no attempt was made")
 
+    def _why_not(self, error: Exception) -> str:
+        if _NOBODY.search(type(error).__name__):
+            what = "no credentials are found"
+        elif isinstance(error, PermissionError) or getattr(error, "status", 0) in {401, 403}:
+            what = f"there is no permission to list it ({_words(error)})"
+        else:
+            return f"{self.url} cannot be listed: {_words(error)}. Check the address and your credentials."
+        return (
+            f"{self.url} cannot be listed: {what}. Give credentials that may list and read it in the environment, a "
+            "profile or fsspec's configuration, on every machine that works on it."
+        )
 
-#: s3fs would try five times of its own before it says a word: counted together that is minutes.
-_OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"retries": {"max_attempts": 1}}}}
+    def _where_to_look(self) -> str:
+        if self._web:
+            return (
+                "Of a web server it has to be the address of a page that lists the files (as Apache's, nginx's and "
+                "Python's do); without such a page, copy the plate, or name it by s3:// or gs://."
+            )
+        return "Check the address, the bucket's name too: names are case-sensitive."
+
+
+def at_once(action: Callable[[S], T], things: Iterable[S]) -> list[T]:
+    """What `action` gives for each of `things`, several at the same time; the first error is raised."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(action, things))
+
+
+class _Parts(io.RawIOBase):
+    """A file that is not here, as Python's files are; `part` gives the bytes from a start to an end."""
+
+    def __init__(self, part: Callable[[int, int], bytes], size: int) -> None:
+        self._part, self._size, self._at = part, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        content = self._part(self._at, end)
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
 
 class _DifferentError(Exception):
     """The copy is not what the store promised."""
 
 
-def _check(path: Path, expected: RemoteFile | None, digests: list[str]) -> None:
-    if expected is None:
-        return
+def _stays(error: Exception) -> bool:
+    """Whether no second try can mend it."""
+    if isinstance(error, FileNotFoundError | PermissionError) or _NOBODY.search(type(error).__name__):
+        return True
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    status = getattr(error, "status", getattr(error, "code", 0))  # aiohttp's and gcsfs's
+    return isinstance(status, int) and 400 <= status < 500 and status not in {408, 425, 429}
+
+
+def _stays_inside(name: str) -> bool:
+    return name not in {"", ".", ".."} and name == posixpath.normpath(name) and not re.match(r"/|\.\./|.*[\\\0]", name)
+
+
+def _check(path: Path, expected: RemoteFile, digests: list[str]) -> None:
     size = path.stat().st_size
     if size != expected.size:
         raise _DifferentError(f"{size:,} bytes instead of {expected.size:,}")
@@ -148,104 +303,23 @@ def _check(path: Path, expected: RemoteFile | None, digests: list[str]) -> None:
         return
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "md5").hexdigest()
-    # Encrypted buckets have ETags that look like digests and are none: then every copy differs from it in the same way.
-    if digest != expected.md5 and digest not in digests:
+    if digest == expected.md5:
+        digests.clear()
+    elif digest not in digests:
         digests.append(digest)
         raise _DifferentError(f"checksum {digest} instead of {expected.md5}")
 
 
 def _described(entry: dict[str, Any]) -> RemoteFile:
     tag = str(entry.get("ETag") or entry.get("etag") or "").strip('"').removeprefix("W/").strip('"')
-    changed = entry.get("LastModified") or entry.get("mtime") or entry.get("updated") or ""
+    times: Sequence[str] = ("LastModified", "Last-Modified", "mtime", "updated", "created")
+    changed = next((str(entry[name]) for name in times if entry.get(name)), "")
     md5 = tag.lower() if re.fullmatch(r"[0-9a-fA-F]{32}", tag) else ""
     if entry.get("md5Hash"):
         with contextlib.suppress(binascii.Error):
             md5 = base64.b64decode(entry["md5Hash"]).hex()
-    return RemoteFile(int(entry.get("size") or 0), tag or str(changed), md5)
+    return RemoteFile(int(entry.get("size") or 0), md5 or tag or changed, md5)
 
 
 def _words(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-class Staging:
-    """Local copies of the files of one :class:`RemoteDirectory`, at most so many bytes of them at a time.
-
-    Safe to use from several threads. Files in use are never dropped; the longest unused go first.
-    """
-
-    def __init__(self, remote: RemoteDirectory, *, limit: int = CACHE_BYTES, parent: Path | None = None) -> None:
-        _sweep(parent or Path(tempfile.gettempdir()))
-        self.root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
-        self._remote, self._limit = remote, limit
-        self._held: OrderedDict[str, tuple[int, int]] = OrderedDict()  # name → bytes, number of users
-        self._lock = threading.Lock()
-        self._fetching: dict[str, threading.Lock] = {}
-
-    @contextlib.contextmanager
-    def hold(self, files: Sequence[tuple[str, RemoteFile | None]]) -> Iterator[Path]:
-        """The directory in which copies of `files` lie, under their names, until the block is left.
-
-        Raises:
-            PlaneError: one of them cannot be had.
-        """
-        taken: list[str] = []
-        try:
-            for name, expected in files:
-                self._take(name, expected)
-                taken.append(name)
-            yield self.root
-        finally:
-            with self._lock:
-                for name in taken:
-                    size, users = self._held[name]
-                    self._held[name] = (size, users - 1)
-                self._shrink()
-
-    def close(self) -> None:
-        """Remove every copy."""
-        shutil.rmtree(self.root, ignore_errors=True)
-
-    def _take(self, name: str, expected: RemoteFile | None) -> None:
-        with self._lock:
-            own = self._fetching.setdefault(name, threading.Lock())
-        with own:  # one thread copies, the others wait for it
-            with self._lock:
-                if name in self._held:
-                    size, users = self._held[name]
-                    self._held[name] = (size, users + 1)
-                    self._held.move_to_end(name)
-                    return
-            target = self.root / name
-            self._remote.fetch(name, target, expected)
-            with self._lock:
-                self._held[name] = (target.stat().st_size, 1)
-                self._shrink()
-
-    def _shrink(self) -> None:
-        total = sum(size for size, _ in self._held.values())
-        for name, (size, users) in list(self._held.items()):
-            if total <= self._limit:
-                return
-            if not users:
-                (self.root / name).unlink(missing_ok=True)
-                del self._held[name]
-                total -= size
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what processes that were killed have left."""
-    for left in parent.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

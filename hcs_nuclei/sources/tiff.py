@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
 
 @contextmanager
-def opened_tiff(path: Path) -> Iterator[TiffFile]:
-    """The TIFF at `path`; raises whatever tifffile raises for what the file holds."""
+def opened_tiff(source: Path | Callable[[], BinaryIO]) -> Iterator[TiffFile]:
+    """The TIFF at a path, or the one that a call opens; raises whatever tifffile raises for what the file holds."""
     import tifffile
 
     def silence(record: logging.LogRecord) -> bool:
@@ -24,7 +24,8 @@ def opened_tiff(path: Path) -> Iterator[TiffFile]:
     logger = logging.getLogger("tifffile")
     logger.addFilter(silence)
     try:
-        with tifffile.TiffFile(path) as tiff:
-            yield tiff
+        with ExitStack() as stack:
+            file = stack.enter_context(source()) if callable(source) else source
+            yield stack.enter_context(tifffile.TiffFile(file))
     finally:
         logger.removeFilter(silence)
