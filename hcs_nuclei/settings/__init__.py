@@ -4,16 +4,21 @@ Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. W
 (cluster, number of workers, overwrite) is not a setting and never part of the fingerprint.
 """
 
+from hcs_nuclei.settings.aggregation import AggregationSettings, CallSettings, GateSettings
 from hcs_nuclei.settings.groups import IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
 from hcs_nuclei.settings.measurement import FeatureGroup, MeasurementSettings
 from hcs_nuclei.settings.qc import QcSettings
-from hcs_nuclei.settings.recipe import NO_RESULT, Settings
+from hcs_nuclei.settings.recipe import NO_RESULT, WHEN_FINISHED, Settings
 
 __all__ = [
     "ENV_PREFIX",
     "NO_RESULT",
+    "WHEN_FINISHED",
+    "AggregationSettings",
+    "CallSettings",
     "FeatureGroup",
+    "GateSettings",
     "IlluminationSettings",
     "MeasurementSettings",
     "OutputSettings",

@@ -16,6 +16,8 @@ from hcs_nuclei.settings.recipe import Settings
 ENV_PREFIX = "HCS_NUCLEI_"
 #: Variables with the prefix that are not settings of an assay.
 _ENV_OTHER = {"HCS_NUCLEI_HOME", "HCS_NUCLEI_ALLOW_PLAIN_TCP"}
+#: Settings that name a file, or hold a word instead.
+_FILES = ("layout", "barcodes", "exclusions")
 
 
 def load_settings(
@@ -61,7 +63,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
 
 def _seen_from(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings whose files are named from `folder`, with absolute names: a run may go on from anywhere."""
-    files = {name: settings[name] for name in ("layout", "barcodes") if isinstance(settings.get(name), str)}
+    files = {name: settings[name] for name in _FILES if isinstance(settings.get(name), str)}
     absolute = {name: os.path.abspath(folder / os.path.expanduser(file)) for name, file in files.items()}
     seen = {**settings, **{name: path for name, path in absolute.items() if files[name] not in {"", "auto", "none"}}}
     if isinstance(group := settings.get("illumination"), Mapping):
@@ -102,7 +104,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_variable(name: str, setting: str, text: str) -> Any:
     """The value of a variable: YAML's, so that it reads as the same words in a recipe would; texts stay texts."""
-    if setting in {"channel", "model", "plate_name", "pattern", "layout", "barcodes"}:
+    if setting in {"channel", "model", "plate_name", "pattern", *_FILES}:
         return text
     try:
         return yaml.safe_load(text)

@@ -7,14 +7,17 @@ import json
 from typing import Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from hcs_nuclei.settings.aggregation import AggregationSettings, CallSettings, GateSettings, check_gate_names
 from hcs_nuclei.settings.groups import Group, IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.measurement import MeasurementSettings
 from hcs_nuclei.settings.qc import QcSettings
 
+#: Settings that are applied when the wells are done: with others, tables and report are made again, and no well.
+WHEN_FINISHED = {"layout", "exclusions", "qc", "aggregation", "gates", "calls"}
 #: Settings that say what things are called and what is made of the wells, not how a nucleus is found or measured.
-NO_RESULT = {"model", "plate_name", "layout", "barcodes", "qc"}
+NO_RESULT = {"model", "plate_name", "barcodes", *WHEN_FINISHED}
 
 
 class Settings(Group):
@@ -65,11 +68,35 @@ class Settings(Group):
         title="List of barcodes",
         description="File with the screen's barcodes, as seen from the recipe; a plate that is not on it is held.",
     )
+    exclusions: str = Field(
+        default="auto",
+        min_length=1,
+        title="Exclusions",
+        description=(
+            "File (CSV, TSV, XLSX) with wells and fields that do not count, and why, as seen from the recipe; auto: "
+            "those that the run has; none."
+        ),
+    )
     segmentation: SegmentationSettings = SegmentationSettings()
     illumination: IlluminationSettings = IlluminationSettings()
     measurement: MeasurementSettings = MeasurementSettings()
     qc: QcSettings = QcSettings()
     output: OutputSettings = OutputSettings()
+    aggregation: AggregationSettings = AggregationSettings()
+    gates: dict[str, GateSettings] = Field(
+        default={},
+        title="Gates",
+        description=(
+            "By name: a feature, and one of above, below (a value), above_quantile, below_quantile (of the plate's "
+            "negative controls)."
+        ),
+    )
+    calls: CallSettings = CallSettings()
+
+    @field_validator("gates")
+    @classmethod
+    def _gates(cls, gates: dict[str, GateSettings]) -> dict[str, GateSettings]:
+        return check_gate_names(gates)
 
     def fingerprint(self) -> str:
         """sha256 (hex) of the settings that change results; equal settings give equal text on every machine.
