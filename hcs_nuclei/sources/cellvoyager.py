@@ -75,7 +75,7 @@ def read(listing: Listing, reason: str) -> Plate:
     extra: list[Record] = []
     if data:
         folder = data.rpartition("/")[0]
-        measurement = read_measurement(listing.root / data, lambda name: listing.locate(folder, name))
+        measurement = read_measurement(listing.local(data), lambda name: listing.locate(folder, name))
         assembly = assemble_exactly(measurement.records, measurement.positions_um)
         absent = sorted({r.channel for r in measurement.records} - set(assembly.tokens), key=natural)
         warnings = (
@@ -94,7 +94,7 @@ def read(listing: Listing, reason: str) -> Plate:
         records, warnings = _records_by_name(listing, detail)
         assembly = assemble_regularly(records, usual_fields(records))
     settings = _one(listing, detail.settings_file.lower()) if detail.settings_file else ""
-    names = read_channel_names(listing.root / settings) if settings else {}
+    names = read_channel_names(listing.local(settings)) if settings else {}
     return Plate(
         root=listing.root,
         vendor="cellvoyager",
@@ -131,7 +131,7 @@ def _references(listing: Listing) -> tuple[str, ...]:
 
 def _detail(listing: Listing) -> Detail:
     detail = _one(listing, "measurementdetail.mrf")
-    return read_detail(listing.root / detail) if detail else Detail()
+    return read_detail(listing.local(detail)) if detail else Detail()
 
 
 def _not_there(detail: Detail, settings: str, data: str) -> tuple[str, ...]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from hcs_nuclei.plate import Well
+from hcs_nuclei.sources.listing import Listing
 from hcs_nuclei.sources.metaseries import read_tags
 
 #: The stage returns to within 0.1 µm (seen); a site that was set elsewhere is some pixels off at least.
 _TOLERANCE_UM = 1.0
 
 
-def with_positions(root: Path, wells: tuple[Well, ...]) -> tuple[tuple[Well, ...], tuple[str, ...]]:
+def with_positions(listing: Listing, wells: tuple[Well, ...]) -> tuple[tuple[Well, ...], tuple[str, ...]]:
     """`wells` whose fields have positions (from the well's centre, µm, y pointing down), and warnings.
 
     A site whose tags do not tell has no position; none has where the first and the last well differ.
@@ -26,11 +26,11 @@ def with_positions(root: Path, wells: tuple[Well, ...]) -> tuple[tuple[Well, ...
     first, last = _images(wells), _images(reversed(wells))
     positions: dict[int, tuple[float, float]] = {}
     for number, (well, path) in first.items():
-        there = read_tags(root / path).offset_um
+        there = read_tags(listing.opened(path)).offset_um
         if there is None:
             continue
         other_well, other_path = last[number]
-        again = there if other_path == path else read_tags(root / other_path).offset_um
+        again = there if other_path == path else read_tags(listing.opened(other_path)).offset_um
         if again is not None and max(abs(a - b) for a, b in zip(there, again, strict=True)) > _TOLERANCE_UM:
             return wells, (
                 f"Field {number} lies elsewhere in well {other_well} than in {well}: where the fields of this plate "

@@ -18,15 +18,14 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import BinaryIO
 
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import RemoteFiles
 from hcs_nuclei.sources.staging import shared_staging
+from hcs_nuclei.sources.tiff import TiffSource
 
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 _INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|timepoint\d+|Images|Assaylayout", re.IGNORECASE)
@@ -64,7 +63,7 @@ class Listing:
             shared_staging().bring(self.remote, [name])
         return self.root / name
 
-    def opened(self, name: str) -> Path | Callable[[], BinaryIO]:
+    def opened(self, name: str) -> TiffSource:
         """What a few tags of the image `name` are read from: its path, or what opens it without copying it here."""
         if self.remote is None:
             return self.root / name

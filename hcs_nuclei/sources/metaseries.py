@@ -1,12 +1,15 @@
-"""The first bytes of a MetaSeries TIFF in, its channel name, pixel size and place out; no pixels, never an error."""
+"""The first bytes of a MetaSeries TIFF in, its channel name, pixel size and place out; no pixels.
+
+Whatever the file holds is no error: what cannot be read is empty.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
-from hcs_nuclei.sources.tiff import opened_tiff
+from hcs_nuclei.errors import PlaneError
+from hcs_nuclei.sources.tiff import TiffSource, opened_tiff
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,17 @@ class PlaneTags:
     offset_um: tuple[float, float] | None = None
 
 
-def read_tags(path: Path) -> PlaneTags:
-    """The description of the first page of the TIFF at `path`; empty where there is none or it cannot be read."""
+def read_tags(source: TiffSource) -> PlaneTags:
+    """The description of the first page of a TIFF; empty where there is none or it cannot be read.
+
+    Raises:
+        PlaneError: it lies at a URL, and cannot be had.
+    """
     try:
-        with opened_tiff(path) as tiff:
+        with opened_tiff(source) as tiff:
             description = tiff.pages.first.description
+    except PlaneError:
+        raise
     except Exception:  # whatever is in the file: the pixel reader names it when the plane is needed
         return PlaneTags()
     return parse_description(description)

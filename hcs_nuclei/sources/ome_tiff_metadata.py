@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, PlaneError
 from hcs_nuclei.sources.metadata_xml import elements, local, root_tag
-from hcs_nuclei.sources.tiff import opened_tiff
+from hcs_nuclei.sources.tiff import TiffSource, opened_tiff
 
 PlaneKey = tuple[int, int, int]
 
@@ -72,11 +72,17 @@ class OmeMetadata:
     images: dict[str, OmeImage] = field(default_factory=dict)
 
 
-def read_description(path: Path) -> str:
-    """The first page's description of the TIFF at `path`, empty where it has none or cannot be read; no pixels."""
+def read_description(source: TiffSource) -> str:
+    """The first page's description of a TIFF, empty where it has none or cannot be read; no pixels.
+
+    Raises:
+        PlaneError: it lies at a URL, and cannot be had.
+    """
     try:
-        with opened_tiff(path) as tiff:
+        with opened_tiff(source) as tiff:
             return tiff.pages.first.description
+    except PlaneError:
+        raise
     except Exception:  # whatever is in the file: the pixel reader names it when the plane is needed
         return ""
 

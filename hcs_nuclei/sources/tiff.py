@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from tifffile import TiffFile
 
+#: Where it lies, or what opens it where it lies at a URL.
+TiffSource = Path | Callable[[], BinaryIO]
+
 
 @contextmanager
-def opened_tiff(source: Path | Callable[[], BinaryIO]) -> Iterator[TiffFile]:
+def opened_tiff(source: TiffSource) -> Iterator[TiffFile]:
     """The TIFF at a path, or the one that a call opens; raises whatever tifffile raises for what the file holds."""
     import tifffile
 
