@@ -68,6 +68,21 @@ def test_the_table_says_what_is_expected(tmp_path: Path) -> None:
     assert (missing, plate.warnings) == ([(1, "w1", 0)], ())
 
 
+def test_what_the_table_promises_or_leaves_out_is_said(tmp_path: Path) -> None:
+    rows = [row(name(f, w), f, w) for f in (0, 1) for w in (0, 1)]
+    plate = open_plate(write_plate(tmp_path, rows, [name(0, 0), name(1, 0), name(2, 0), name(0, 0, z=7)]))
+    assert plate.warnings == (
+        "Channel Cy5 (w1): promised by image_metadata_1.csv, but no image of it is there.",
+        "2 images are not named by image_metadata_1.csv and are not used: timepoint0/assay_t0_C05_s0_w0_z7.tif, "
+        "timepoint0/assay_t0_C05_s2_w0_z0.tif.",
+    )
+    assert [(a.channel, a.name, a.planes) for a in plate.absent] == [("w1", "Cy5", 2)]
+    assert [(e.well, e.field, e.channel, e.z, e.used) for e in plate.extra] == [
+        ("C05", 0, "w0", 7, False),
+        ("C05", 2, "w0", 0, False),
+    ]
+
+
 def test_projections_are_told_by_their_names(tmp_path: Path) -> None:
     file = name(0, 0, infix="_projection")
     plate = open_plate(write_plate(tmp_path, [row(file, 0, 0)], [file]))

@@ -169,23 +169,6 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def absent_channels(promised: Mapping[str, str], tokens: Sequence[str], source: str) -> tuple[str, ...]:
-    """The warnings for channels (token → name) that `source` promises and of which nothing is there."""
-    return tuple(
-        f"Channel {promised[token]} ({token}): promised by {source}, but no image of it is there."
-        for token in sorted(set(promised) - set(tokens), key=natural)
-    )
-
-
-def absent_times(promised: Iterable[int], times: Sequence[int], source: str) -> tuple[str, ...]:
-    """The warning for time points (vendor's numbers) that `source` promises and of which nothing is there."""
-    absent = sorted(set(promised) - set(times))
-    if not absent:
-        return ()
-    renumbered = " The time axis counts those that are there." if times and absent[0] < times[-1] else ""
-    return (f"Time point {ranges(absent)}: promised by {source}, but no image of it is there.{renumbered}",)
-
-
 def extra_image(record: Record, *, used: bool = False) -> ExtraImage:
     """`record`, which is there and which the metadata do not promise."""
     return ExtraImage(

@@ -23,22 +23,21 @@ from __future__ import annotations
 
 import re
 
-from hcs_nuclei.errors import NotAPlateError, listed
+from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Position,
     Record,
-    absent_times,
     assemble_exactly,
     assemble_regularly,
     extra_image,
-    natural,
     plate_format,
     position,
     usual_fields,
 )
 from hcs_nuclei.sources.listing import BESIDE, Listing
 from hcs_nuclei.sources.numbered_wells import likely_columns, position_of
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
 from hcs_nuclei.sources.yokogawa_measurement import Detail, read_channel_names, read_detail, read_measurement
 
 _NAME = re.compile(
@@ -70,31 +69,28 @@ def read(listing: Listing, reason: str) -> Plate:
         NotAPlateError: the records are damaged, or nothing that they name is there.
     """
     detail = _detail(listing)
+    settings = _one(listing, detail.settings_file.lower()) if detail.settings_file else ""
+    names = read_channel_names(listing.root / settings) if settings else {}
     data = _one(listing, "measurementdata.mlf")
     warnings: tuple[str, ...] = ()
     extra: list[Record] = []
     if data:
         folder = data.rpartition("/")[0]
-        measurement = read_measurement(listing.local(data), lambda name: listing.locate(folder, name))
+        measurement = read_measurement(listing.root / data, lambda name: listing.locate(folder, name))
         assembly = assemble_exactly(measurement.records, measurement.positions_um)
-        absent = sorted({r.channel for r in measurement.records} - set(assembly.tokens), key=natural)
         warnings = (
-            *(f"Channel {token}: promised by {data}, but no image of it is there." for token in absent),
+            *absent_channels({r.channel: names.get(r.channel, "") for r in measurement.records}, assembly.tokens, data),
             *absent_times((r.time for r in measurement.records), assembly.times, data),
             *measurement.warnings,
         )
         known = {r.path for r in measurement.records}
         columns = _columns(listing, detail)
         extra = [r for path in listing.images if path not in known and (r := _named(path, columns))]
-        if extra:
-            some = listed([r.path for r in extra], 2)
-            warnings += (f"{len(extra):,} images are not named by {data} and are not used: {some}.",)
+        warnings += unnamed_images([r.path for r in extra], data)
     else:
         reason += "; there is no MeasurementData.mlf"
         records, warnings = _records_by_name(listing, detail)
         assembly = assemble_regularly(records, usual_fields(records))
-    settings = _one(listing, detail.settings_file.lower()) if detail.settings_file else ""
-    names = read_channel_names(listing.local(settings)) if settings else {}
     return Plate(
         root=listing.root,
         vendor="cellvoyager",
@@ -112,7 +108,7 @@ def read(listing: Listing, reason: str) -> Plate:
             *(n for n in (data, _one(listing, "measurementdetail.mrf"), settings) if n),
             *_references(listing),
         ),
-        absent=assembly.absent,
+        absent=named_absences(assembly.absent, names),
         extra=tuple(extra_image(record) for record in extra),
     )
 
@@ -131,7 +127,7 @@ def _references(listing: Listing) -> tuple[str, ...]:
 
 def _detail(listing: Listing) -> Detail:
     detail = _one(listing, "measurementdetail.mrf")
-    return read_detail(listing.local(detail)) if detail else Detail()
+    return read_detail(listing.root / detail) if detail else Detail()
 
 
 def _not_there(detail: Detail, settings: str, data: str) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from hcs_nuclei.sources.assembly import (
     Assembly,
     Position,
     Record,
-    absent_times,
     assemble_regularly,
     extra_image,
     plate_format,
@@ -37,6 +36,7 @@ from hcs_nuclei.sources.htd import Promise, read_promise
 from hcs_nuclei.sources.imagexpress_sites import with_positions
 from hcs_nuclei.sources.listing import Listing
 from hcs_nuclei.sources.metaseries import PlaneTags, read_tags
+from hcs_nuclei.sources.promises import absent_channels, absent_times
 
 _NAME = re.compile(
     r"^(?P<plate>.+)_(?P<well>(?:A[A-F]|[A-Z])\d{2})(?:_s(?P<site>\d{1,5}))?(?:_w(?P<channel>\d{1,2}?))?(?P<thumb>_thumb)?"
@@ -69,12 +69,12 @@ def read(listing: Listing, reason: str) -> Plate:
     """
     records, name = _records(listing)
     htd = listing.named(".htd")
-    promise = read_promise(listing.local(htd[0])) if htd and listing.admit(htd[0])[0] else None
+    promise = read_promise(listing.root / htd[0]) if htd and listing.admit(htd[0])[0] else None
     expected: Mapping[Position, Collection[int]] = (
         usual_fields(records) if promise is None else _promised_fields(promise, records)
     )
     assembly = assemble_regularly(records, expected)
-    wells, unplaced = with_positions(listing, assembly.wells)
+    wells, unplaced = with_positions(listing.root, assembly.wells)
     tags = _tags(listing, assembly)
     channels = tuple(Channel(token, _channel_name(token, promise, tags[token])) for token in assembly.tokens)
     warnings = (*assembly.warnings, *unplaced, *listing.problems)
@@ -175,7 +175,7 @@ def _tags(listing: Listing, assembly: Assembly) -> dict[str, PlaneTags]:
                     planes[plane.channel] = plane.path
         if len(planes) == len(assembly.tokens):
             break
-    return {token: read_tags(listing.opened(path)) for token, path in planes.items()}
+    return {token: read_tags(listing.root / path) for token, path in planes.items()}
 
 
 def _channel_name(token: str, promise: Promise | None, tags: PlaneTags) -> str:
@@ -216,15 +216,12 @@ def _absences(promise: Promise, assembly: Assembly, channels: Sequence[Channel])
 
 
 def _broken_promises(promise: Promise, source: str, assembly: Assembly, channels: Sequence[Channel]) -> tuple[str, ...]:
-    there = set(assembly.tokens)
-    warnings = []
-    for number, name in enumerate(promise.waves, start=1):
-        if f"w{number}" not in there and not (number == 1 and "" in there):
-            warnings.append(f"Channel {name or '?'} (w{number}): promised by {source}, but no image of it is there.")
-    warnings += absent_times(range(1, promise.time_points + 1), assembly.times, source)
-    if promise.z_steps > 1:
-        warnings += _absent_steps(promise, source, assembly, channels)
-    return tuple(warnings)
+    waves = {f"w{number}": name for number, name in enumerate(promise.waves, start=1)}
+    return (
+        *absent_channels(waves, (token or "w1" for token in assembly.tokens), source),
+        *absent_times(range(1, promise.time_points + 1), assembly.times, source),
+        *(_absent_steps(promise, source, assembly, channels) if promise.z_steps > 1 else ()),
+    )
 
 
 def _absent_steps(promise: Promise, source: str, assembly: Assembly, channels: Sequence[Channel]) -> Iterable[str]:

@@ -27,15 +27,21 @@ from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Record,
-    absent_channels,
-    absent_times,
     assemble_exactly,
+    extra_image,
     natural,
     plate_format,
+    position,
 )
 from hcs_nuclei.sources.listing import Listing
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
 
 _TABLE = re.compile(r"(?:.*/)?image_metadata_\d+\.csv", re.IGNORECASE)
+_NAME = re.compile(
+    r".+_t(?P<t>\d{1,6})_(?P<well>(?:A[A-F]|[A-Z])\d{2})_s(?P<field>\d{1,5})_w(?P<wave>\d{1,2})_z(?P<z>\d{1,5})\.tiff?",
+    re.IGNORECASE,
+)
+_PROJECTION = "_projection_"
 
 
 class _Description(NamedTuple):
@@ -65,7 +71,7 @@ def read(listing: Listing, reason: str) -> Plate:
         NotAPlateError: the tables or the description are damaged, or nothing that they name is there.
     """
     source = listing.named(".jdce")[0]
-    description = _description(listing.local(source)) if listing.admit(source)[0] else _Description()
+    description = _description(listing.root / source) if listing.admit(source)[0] else _Description()
     records: list[Record] = []
     positions: dict[FieldKey, tuple[float, float]] = {}
     tables = _tables(listing)
@@ -73,6 +79,8 @@ def read(listing: Listing, reason: str) -> Plate:
         _read_table(listing, table, records, positions)
     assembly = assemble_exactly(records, positions)
     names = dict(description.channels)
+    known = {r.path for r in records}
+    extra = [r for path in listing.tiffs if path not in known and (r := _named(path))]
     return Plate(
         root=listing.root,
         vendor="imagexpress",
@@ -86,20 +94,30 @@ def read(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells, description.rows, description.columns),
         expected_from="metadata",
         warnings=(
-            *absent_channels(
-                {r.channel: names.get(r.channel) or r.channel for r in records}, assembly.tokens, tables[0]
-            ),
+            *absent_channels({r.channel: names.get(r.channel, "") for r in records}, assembly.tokens, tables[0]),
             *absent_times((r.time for r in records), assembly.times, tables[0]),
+            *unnamed_images([r.path for r in extra], tables[0]),
             *assembly.warnings,
             *listing.problems,
         ),
         metadata_files=(source, *tables),
-        absent=assembly.absent,
+        absent=named_absences(assembly.absent, names),
+        extra=tuple(extra_image(record) for record in extra),
     )
 
 
 def _tables(listing: Listing) -> tuple[str, ...]:
     return tuple(sorted((n for n in listing.named(".csv") if _TABLE.fullmatch(n) and listing.admit(n)[0]), key=natural))
+
+
+def _named(path: str) -> Record | None:
+    """What the name at the end of `path` says; None where it is no image's or its well is on no plate."""
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    where = position(match["well"]) if match else None
+    if match is None or where is None:
+        return None
+    time, z = int(match["t"]), int(match["z"])
+    return Record(*where, int(match["field"]), f"w{int(match['wave'])}", time, z, _PROJECTION in path, path)
 
 
 def _description(path: Path) -> _Description:
@@ -140,14 +158,14 @@ def _read_table(
     folder = table.rpartition("/")[0]
     line = 1
     try:
-        with listing.local(table).open(newline="", encoding="utf-8-sig") as file:
+        with (listing.root / table).open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             for row in rows:
                 line = rows.line_num
                 key = int(row["Row"]), int(row["Column"]), int(row["Field"])
                 name = f"{row['ImageSubFolderPath']}/{row['ImageFileName']}"
                 path, error = listing.locate(folder, name)
-                token, projection = f"w{int(row['Wavelength'])}", "_projection_" in row["ImageFileName"]
+                token, projection = f"w{int(row['Wavelength'])}", _PROJECTION in row["ImageFileName"]
                 records.append(Record(*key, token, int(row["Timepoint"]), int(row["ZIndex"]), projection, path, error))
                 if key not in positions and row.get("FieldOffsetPointX") and row.get("FieldOffsetPointY"):
                     positions[key] = float(row["FieldOffsetPointX"]), float(row["FieldOffsetPointY"])

@@ -16,15 +16,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Record,
-    absent_channels,
-    absent_times,
     assemble_exactly,
     assemble_regularly,
     extra_image,
@@ -34,6 +31,7 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.incell_index import XdceIndex, planned_planes, read_xdce
 from hcs_nuclei.sources.listing import Listing
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
 
 _NAME = re.compile(
     r"(?P<row>A[A-F]|[A-Z])\s*-\s*(?P<column>\d{1,2})\s*\(fld\s*(?P<field>\d{1,5})(?:\s+wv\s+(?P<wave>.+?))?"
@@ -74,7 +72,7 @@ def read(listing: Listing, reason: str) -> Plate:
             "Put each with its images into a directory of its own, or leave only the one that is meant."
         )
     source = indices[0]
-    index = read_xdce(listing.local(source))
+    index = read_xdce(listing.root / source)
     records, positions = _records(listing, index, source.rpartition("/")[0])
     assembly = assemble_exactly(records, positions)
     extra = _not_in_index(listing, records)
@@ -96,16 +94,12 @@ def read(listing: Listing, reason: str) -> Plate:
             *absent_channels(names, assembly.tokens, source),
             *absent_times(promised_times, assembly.times, source),
             *_unlisted(index, records, source),
-            *(
-                [f"{len(extra):,} images are not named by {source} and are not used: {listed(extra, 2)}."]
-                if extra
-                else []
-            ),
+            *unnamed_images(extra, source),
             *assembly.warnings,
             *listing.problems,
         ),
         metadata_files=(source,),
-        absent=tuple(replace(absence, name=names.get(absence.channel, "")) for absence in assembly.absent),
+        absent=named_absences(assembly.absent, names),
         extra=tuple(extra_image(record) for path in extra if (record := _named(path))),
     )
 

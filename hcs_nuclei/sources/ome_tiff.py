@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -24,8 +23,6 @@ from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Record,
-    absent_channels,
-    absent_times,
     assemble_exactly,
     plate_format,
 )
@@ -39,6 +36,7 @@ from hcs_nuclei.sources.ome_tiff_metadata import (
     read_ome_xml,
     tells_of_a_plate,
 )
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
 
 _COMPANION = ".companion.ome"
 _SUFFIXES = (".ome.tif", ".ome.tiff")
@@ -52,7 +50,7 @@ def recognise(listing: Listing) -> str | None:
     for companion in _admitted(listing, _COMPANION):
         return f"it holds {companion}, OME-XML beside its images"
     for path in _admitted(listing, *_SUFFIXES)[:_TRIED]:
-        if tells_of_a_plate(read_description(listing.opened(path))):
+        if tells_of_a_plate(read_description(listing.root / path)):
             return f"{path} holds the OME-XML of a plate"
     return None
 
@@ -96,7 +94,7 @@ def read(listing: Listing, reason: str) -> Plate:
             *listing.problems,
         ),
         metadata_files=tuple(metadata.path.relative_to(listing.root).as_posix() for metadata in documents),
-        absent=tuple(replace(absence, name=names.get(absence.channel, "")) for absence in assembly.absent),
+        absent=named_absences(assembly.absent, names),
     )
 
 
@@ -109,7 +107,7 @@ def _documents(listing: Listing) -> tuple[list[OmeMetadata], tuple[str, ...]]:
 
     A file that another one's XML names has the same XML, or none: it is not opened.
     """
-    documents = [read_ome_xml(listing.local(name)) for name in _admitted(listing, _COMPANION)]
+    documents = [read_ome_xml(listing.root / name) for name in _admitted(listing, _COMPANION)]
     without = [m.path.name for m in documents if not m.plates]
     documents = [m for m in documents if m.plates]
     known = {m.path for m in documents}
@@ -141,7 +139,7 @@ def _documents(listing: Listing) -> tuple[list[OmeMetadata], tuple[str, ...]]:
 
 def _of_tiff(listing: Listing, path: str, known: set[Path]) -> OmeMetadata | None:
     """The OME-XML that the TIFF at `path` holds or refers to; None where it has none, or what is `known`."""
-    description = read_description(listing.opened(path))
+    description = read_description(listing.root / path)
     if not tells_of_a_plate(description):
         return None
     metadata = read_ome_xml(listing.root / path, description)
@@ -159,7 +157,7 @@ def _referred(listing: Listing, path: str, name: str, known: set[Path]) -> OmeMe
     if listing.root / found in known:
         return None
     known.add(listing.root / found)
-    return read_ome_xml(listing.local(found))
+    return read_ome_xml(listing.root / found)
 
 
 def _plate_name(listing: Listing, documents: Iterable[OmeMetadata]) -> str:
@@ -255,7 +253,4 @@ def _channel_names(
 
 def _not_named(listing: Listing, records: Iterable[Record], source: str) -> tuple[str, ...]:
     known = {r.path for r in records}
-    extra = [path for path in listing.tiffs if path not in known]
-    if not extra:
-        return ()
-    return (f"{len(extra):,} images are not named by {source} and are not used: {listed(extra, 2)}.",)
+    return unnamed_images([path for path in listing.tiffs if path not in known], source)

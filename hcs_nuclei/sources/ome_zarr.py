@@ -22,7 +22,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,11 +33,11 @@ from hcs_nuclei.sources.assembly import (
     FieldKey,
     Position,
     Record,
-    absent_times,
     assemble_exactly,
     plate_format,
 )
 from hcs_nuclei.sources.ome_zarr_arrays import ArrayForm, pages_there, read_document, read_form
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences
 
 _UNITS_UM = {"micrometer": 1.0, "um": 1.0, "µm": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6}
 _SPACE = ("y", "x")
@@ -142,11 +142,10 @@ def read(root: Path) -> Plate:
         wells_in_format=plate_format(assembly.wells),
         expected_from="metadata",
         warnings=(
-            *(
-                f"Channel {found.names.get(a.channel) or a.channel} ({a.channel}): promised by the plate's arrays, "
-                "but no image of it is there."
-                for a in assembly.absent
-                if a.channel
+            *absent_channels(
+                {r.channel: found.names.get(r.channel, "") for r in found.records},
+                assembly.tokens,
+                "the plate's arrays",
             ),
             *absent_times((r.time for r in found.records), assembly.times, "the plate's arrays"),
             *(
@@ -157,7 +156,7 @@ def read(root: Path) -> Plate:
             *assembly.warnings,
         ),
         metadata_files=(document.name,),
-        absent=tuple(replace(a, name=found.names.get(a.channel, "")) for a in assembly.absent),
+        absent=named_absences(assembly.absent, found.names),
     )
 
 

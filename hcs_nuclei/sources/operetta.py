@@ -18,15 +18,12 @@ The index says what is expected. Without one, names and the plate's regularity d
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
-from hcs_nuclei.errors import NotAPlateError, listed
+from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Record,
-    absent_channels,
-    absent_times,
     assemble_exactly,
     assemble_regularly,
     extra_image,
@@ -35,6 +32,7 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.harmony_index import HarmonyIndex, read_index
 from hcs_nuclei.sources.listing import Listing
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
 
 INDEX_NAMES = ("index.idx.xml", "index.ref.xml", "index.xml", "imageindex.columbusidx.xml")
 _NAMES = (
@@ -81,7 +79,7 @@ def read(listing: Listing, reason: str) -> Plate:
     indices = _indices(listing)
     if not indices:
         return _read_by_names(listing, reason)
-    index = read_index(listing.local(indices[0]))
+    index = read_index(listing.root / indices[0])
     records, positions = _records(listing, index, indices[0].rpartition("/")[0])
     assembly = assemble_exactly(records, positions)
     extra = _not_in_index(listing, records)
@@ -101,16 +99,12 @@ def read(listing: Listing, reason: str) -> Plate:
         warnings=(
             *absent_channels(names, assembly.tokens, indices[0]),
             *absent_times((image.time for image in index.images), assembly.times, indices[0]),
-            *(
-                [f"{len(extra):,} images are not named by {indices[0]} and are not used: {listed(extra, 2)}."]
-                if extra
-                else []
-            ),
+            *unnamed_images(extra, indices[0]),
             *assembly.warnings,
             *listing.problems,
         ),
         metadata_files=(indices[0], *_layouts(listing)),
-        absent=tuple(replace(absence, name=names.get(absence.channel, "")) for absence in assembly.absent),
+        absent=named_absences(assembly.absent, names),
         extra=tuple(extra_image(record) for path in extra if (record := _named(path))),
     )
 

@@ -23,7 +23,6 @@ from hcs_nuclei.sources.assembly import (
     Assembly,
     Position,
     Record,
-    absent_times,
     assemble_regularly,
     extra_image,
     plate_format,
@@ -32,6 +31,7 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing
 from hcs_nuclei.sources.numbered_wells import by_row, likely_columns
+from hcs_nuclei.sources.promises import absent_channels, absent_times
 from hcs_nuclei.sources.scanr_descriptor import Descriptor, read_descriptor
 
 _NAME = re.compile(
@@ -80,7 +80,7 @@ def read(listing: Listing, reason: str) -> Plate:
         expected_from="metadata" if descriptor.wells else "regularity",
         warnings=(
             *problems,
-            *(f"Channel {a.name}: promised by {source}, but no image of it is there." for a in absent),
+            *absent_channels({a.channel: a.name for a in absent}, (), source),
             *absent_times(range(min(descriptor.times, _MOST_TIMES)), assembly.times, source),
             *said,
             *assembly.warnings,
@@ -100,7 +100,7 @@ def _descriptor(listing: Listing) -> tuple[str, Descriptor, tuple[str, ...]]:
     source, refused = listing.admit(path)
     try:
         if source:
-            return source, read_descriptor(listing.local(source)), ()
+            return source, read_descriptor(listing.root / source), ()
     except NotAPlateError as error:
         refused = str(error)
     return "", Descriptor(), (f"{path} is not used; what is expected comes from the images' names. {refused}",)
