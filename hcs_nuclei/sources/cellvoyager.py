@@ -70,13 +70,13 @@ def read(listing: Listing, reason: str) -> Plate:
     """
     detail = _detail(listing)
     settings = _one(listing, detail.settings_file.lower()) if detail.settings_file else ""
-    names = read_channel_names(listing.root / settings) if settings else {}
+    names = read_channel_names(listing.local(settings)) if settings else {}
     data = _one(listing, "measurementdata.mlf")
     warnings: tuple[str, ...] = ()
     extra: list[Record] = []
     if data:
         folder = data.rpartition("/")[0]
-        measurement = read_measurement(listing.root / data, lambda name: listing.locate(folder, name))
+        measurement = read_measurement(listing.local(data), lambda name: listing.locate(folder, name))
         assembly = assemble_exactly(measurement.records, measurement.positions_um)
         warnings = (
             *absent_channels({r.channel: names.get(r.channel, "") for r in measurement.records}, assembly.tokens, data),
@@ -127,7 +127,7 @@ def _references(listing: Listing) -> tuple[str, ...]:
 
 def _detail(listing: Listing) -> Detail:
     detail = _one(listing, "measurementdetail.mrf")
-    return read_detail(listing.root / detail) if detail else Detail()
+    return read_detail(listing.local(detail)) if detail else Detail()
 
 
 def _not_there(detail: Detail, settings: str, data: str) -> tuple[str, ...]:

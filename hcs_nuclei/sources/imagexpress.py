@@ -69,12 +69,12 @@ def read(listing: Listing, reason: str) -> Plate:
     """
     records, name = _records(listing)
     htd = listing.named(".htd")
-    promise = read_promise(listing.root / htd[0]) if htd and listing.admit(htd[0])[0] else None
+    promise = read_promise(listing.local(htd[0])) if htd and listing.admit(htd[0])[0] else None
     expected: Mapping[Position, Collection[int]] = (
         usual_fields(records) if promise is None else _promised_fields(promise, records)
     )
     assembly = assemble_regularly(records, expected)
-    wells, unplaced = with_positions(listing.root, assembly.wells)
+    wells, unplaced = with_positions(listing, assembly.wells)
     tags = _tags(listing, assembly)
     channels = tuple(Channel(token, _channel_name(token, promise, tags[token])) for token in assembly.tokens)
     warnings = (*assembly.warnings, *unplaced, *listing.problems)
@@ -175,7 +175,7 @@ def _tags(listing: Listing, assembly: Assembly) -> dict[str, PlaneTags]:
                     planes[plane.channel] = plane.path
         if len(planes) == len(assembly.tokens):
             break
-    return {token: read_tags(listing.root / path) for token, path in planes.items()}
+    return {token: read_tags(listing.opened(path)) for token, path in planes.items()}
 
 
 def _channel_name(token: str, promise: Promise | None, tags: PlaneTags) -> str:

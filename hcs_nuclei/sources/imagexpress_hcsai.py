@@ -71,7 +71,7 @@ def read(listing: Listing, reason: str) -> Plate:
         NotAPlateError: the tables or the description are damaged, or nothing that they name is there.
     """
     source = listing.named(".jdce")[0]
-    description = _description(listing.root / source) if listing.admit(source)[0] else _Description()
+    description = _description(listing.local(source)) if listing.admit(source)[0] else _Description()
     records: list[Record] = []
     positions: dict[FieldKey, tuple[float, float]] = {}
     tables = _tables(listing)
@@ -158,7 +158,7 @@ def _read_table(
     folder = table.rpartition("/")[0]
     line = 1
     try:
-        with (listing.root / table).open(newline="", encoding="utf-8-sig") as file:
+        with listing.local(table).open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             for row in rows:
                 line = rows.line_num

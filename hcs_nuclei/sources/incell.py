@@ -72,7 +72,7 @@ def read(listing: Listing, reason: str) -> Plate:
             "Put each with its images into a directory of its own, or leave only the one that is meant."
         )
     source = indices[0]
-    index = read_xdce(listing.root / source)
+    index = read_xdce(listing.local(source))
     records, positions = _records(listing, index, source.rpartition("/")[0])
     assembly = assemble_exactly(records, positions)
     extra = _not_in_index(listing, records)

@@ -50,7 +50,7 @@ def recognise(listing: Listing) -> str | None:
     for companion in _admitted(listing, _COMPANION):
         return f"it holds {companion}, OME-XML beside its images"
     for path in _admitted(listing, *_SUFFIXES)[:_TRIED]:
-        if tells_of_a_plate(read_description(listing.root / path)):
+        if tells_of_a_plate(read_description(listing.opened(path))):
             return f"{path} holds the OME-XML of a plate"
     return None
 
@@ -107,7 +107,7 @@ def _documents(listing: Listing) -> tuple[list[OmeMetadata], tuple[str, ...]]:
 
     A file that another one's XML names has the same XML, or none: it is not opened.
     """
-    documents = [read_ome_xml(listing.root / name) for name in _admitted(listing, _COMPANION)]
+    documents = [read_ome_xml(listing.local(name)) for name in _admitted(listing, _COMPANION)]
     without = [m.path.name for m in documents if not m.plates]
     documents = [m for m in documents if m.plates]
     known = {m.path for m in documents}
@@ -139,7 +139,7 @@ def _documents(listing: Listing) -> tuple[list[OmeMetadata], tuple[str, ...]]:
 
 def _of_tiff(listing: Listing, path: str, known: set[Path]) -> OmeMetadata | None:
     """The OME-XML that the TIFF at `path` holds or refers to; None where it has none, or what is `known`."""
-    description = read_description(listing.root / path)
+    description = read_description(listing.opened(path))
     if not tells_of_a_plate(description):
         return None
     metadata = read_ome_xml(listing.root / path, description)
@@ -157,7 +157,7 @@ def _referred(listing: Listing, path: str, name: str, known: set[Path]) -> OmeMe
     if listing.root / found in known:
         return None
     known.add(listing.root / found)
-    return read_ome_xml(listing.root / found)
+    return read_ome_xml(listing.local(found))
 
 
 def _plate_name(listing: Listing, documents: Iterable[OmeMetadata]) -> str:

@@ -79,7 +79,7 @@ def read(listing: Listing, reason: str) -> Plate:
     indices = _indices(listing)
     if not indices:
         return _read_by_names(listing, reason)
-    index = read_index(listing.root / indices[0])
+    index = read_index(listing.local(indices[0]))
     records, positions = _records(listing, index, indices[0].rpartition("/")[0])
     assembly = assemble_exactly(records, positions)
     extra = _not_in_index(listing, records)

@@ -100,7 +100,7 @@ def _descriptor(listing: Listing) -> tuple[str, Descriptor, tuple[str, ...]]:
     source, refused = listing.admit(path)
     try:
         if source:
-            return source, read_descriptor(listing.root / source), ()
+            return source, read_descriptor(listing.local(source)), ()
     except NotAPlateError as error:
         refused = str(error)
     return "", Descriptor(), (f"{path} is not used; what is expected comes from the images' names. {refused}",)
