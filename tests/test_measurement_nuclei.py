@@ -12,7 +12,9 @@ from hcs_nuclei.measurement import measure_nuclei
 
 #: Columns of the nucleus table that others fill in.
 NOT_MEASURED = {f"Metadata_{x}" for x in ("Plate", "Acquisition", "Well", "Row", "Column", "Field", "Timepoint")} | {
-    "Metadata_Confidence"
+    "Metadata_Confidence",
+    "Metadata_Position_Well_X_um",
+    "Metadata_Position_Well_Y_um",
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import FIELD, IDENTITY, TIMEPOINT
+from hcs_nuclei.columns.surroundings import NEIGHBOURS, RING_AREA, ring_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ _NUCLEUS = (
     Column("Metadata_BoundingBox_Top", "float64", "px", "its first row"),
     Column("Metadata_BoundingBox_Right", "float64", "px", "its last column: by it and its last row it is counted"),
     Column("Metadata_BoundingBox_Bottom", "float64", "px", "its last row"),
+    Column("Metadata_Position_Well_X_um", "float64", "µm", "right of the middle of the well's fields; null: unknown"),
+    Column("Metadata_Position_Well_Y_um", "float64", "µm", "below the middle of the well's fields; null: unknown"),
     Column("Metadata_Confidence", "float32", "0-1", "the network's confidence in this nucleus"),
     Column("Metadata_QC_TouchesEdge", "bool", "", "touches the edge of the field: its area and shape are cut off"),
     Column("Metadata_QC_Saturated", "bool", "", "holds a pixel at the camera's limit in the nuclear channel"),
@@ -80,4 +83,5 @@ def intensity_columns(channel: str) -> tuple[Column, ...]:
 def nucleus_columns(measured: Measured) -> tuple[Column, ...]:
     """The nucleus table's columns in order."""
     intensity = tuple(c for channel in measured.channels for c in intensity_columns(channel))
-    return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *intensity)
+    rings = tuple(c for channel in measured.channels for c in ring_columns(channel))
+    return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *intensity, *NEIGHBOURS, *RING_AREA, *rings)

@@ -11,17 +11,24 @@ from hcs_nuclei.measurement.illumination import (
     profile_of_reference,
 )
 from hcs_nuclei.measurement.nuclei import measure_nuclei
+from hcs_nuclei.measurement.position import measure_position, middle_of_fields
 from hcs_nuclei.measurement.quality import FieldNuclei, measure_field, saturation_level
+from hcs_nuclei.measurement.reach import Reach, reach_in_pixels, supposed_of_reach
 
 __all__ = [
     "FEWEST_FIELDS",
     "FieldNuclei",
     "Profile",
+    "Reach",
     "correct",
     "estimate_profile",
     "measure_field",
     "measure_nuclei",
+    "measure_position",
+    "middle_of_fields",
     "plausible",
     "profile_of_reference",
+    "reach_in_pixels",
     "saturation_level",
+    "supposed_of_reach",
 ]

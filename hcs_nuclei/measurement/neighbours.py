@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def measure_neighbours(
-    labels: npt.NDArray[np.uint32], runs: Runs, center_y: Floats, center_x: Floats, *, distance_px: float
+    labels: npt.NDArray[np.uint32], runs: Runs, center_y: Floats, center_x: Floats, *, distance_px: float | None
 ) -> dict[str, Floats]:
     """Every :data:`hcs_nuclei.columns.NEIGHBOURS` column, (n,) float64 in the order of `runs.numbers`.
 
@@ -27,12 +27,14 @@ def measure_neighbours(
         labels: (y, x) uint32 label image, 0 = background.
         runs: its runs.
         center_y, center_x: (n,) centroids in px.
-        distance_px: how far apart two centres may be for a neighbour, px, above 0.
+        distance_px: how far apart two centres may be for a neighbour, px; None counts none (NaN).
     """
     touching, on_outline, neighbours = _contacts(labels, runs)
     tree = cKDTree(np.stack((center_y, center_x), axis=1))
     first, second, angle = _nearest(tree)
-    within = tree.query_ball_point(tree.data, distance_px, return_length=True) - 1 if tree.n else np.empty(0)
+    within = np.full(tree.n, np.nan)
+    if distance_px is not None and tree.n:
+        within = tree.query_ball_point(tree.data, distance_px, return_length=True) - 1
     measured = {
         "NumberOfNeighbors_Adjacent": neighbours,
         "PercentTouching_Adjacent": 100 * touching / on_outline,

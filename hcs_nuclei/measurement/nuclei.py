@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.measurement.intensity import measure_intensity
+from hcs_nuclei.measurement.reach import Reach
 from hcs_nuclei.measurement.runs import find_runs
 from hcs_nuclei.measurement.shape import measure_shape
+from hcs_nuclei.measurement.surroundings import measure_surroundings
 
 
 def measure_nuclei(
@@ -20,8 +22,9 @@ def measure_nuclei(
     nuclear: str,
     saturation: float | None,
     raw: npt.NDArray[Any] | None = None,
+    reach: Reach | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """Measure every nucleus of one field: position, QC flags, shape, and intensity in each channel.
+    """Measure every nucleus of one field: position, QC flags, shape, surroundings, and intensity in each channel.
 
     Args:
         labels: (y, x) uint32 label image, 0 = background; labels need be neither consecutive nor in one piece.
@@ -32,11 +35,13 @@ def measure_nuclei(
         raw: (y, x) the nuclear channel as the camera gave it, where `channels` are corrected; saturation is judged on
             it.
 
+        reach: how far rings and neighbours are looked for, None where that is not known (then they are NaN).
+
     Returns:
         (n,) arrays by column name, rows by ascending label: ``Metadata_ObjectNumber`` (uint32),
         ``Metadata_Center_X`` and ``_Y`` (px), ``Metadata_QC_TouchesEdge`` and ``_Saturated`` (bool), and every column
-        of :data:`hcs_nuclei.columns.SHAPE` and :func:`hcs_nuclei.columns.intensity_columns` (float64). The values of a
-        nucleus do not depend on other nuclei.
+        of :data:`hcs_nuclei.columns.SHAPE`, :func:`hcs_nuclei.columns.intensity_columns`, ``NEIGHBOURS``, ``RING_AREA``
+        and ``ring_columns`` (float64). But for the last three, the values of a nucleus do not depend on other nuclei.
 
     Raises:
         ValueError: an image is not of the label image's shape, or the nuclear channel is not among the channels.
@@ -58,6 +63,7 @@ def measure_nuclei(
         if raw is None or raw is channels[nuclear]
         else measure_intensity(raw, pixels, areas)["Nuclei_Intensity_MaxIntensity"]
     )
+    table |= measure_surroundings(labels, runs, table, channels, reach)
     limit = np.inf if saturation is None else saturation
     table["Metadata_QC_Saturated"] = brightest >= limit
     return table

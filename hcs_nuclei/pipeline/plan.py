@@ -11,12 +11,13 @@ from pathlib import Path
 
 from hcs_nuclei.columns import Measured
 from hcs_nuclei.layouts import Layout
+from hcs_nuclei.measurement import Reach, reach_in_pixels
 from hcs_nuclei.outputs.provenance import Calibration, Illumination, RunRecord
 from hcs_nuclei.plate import Channel, Plate, Well
 from hcs_nuclei.settings import Settings
 
 #: Rises whenever the same input, settings and model would give other labels or features.
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 STORE = "plate.ome.zarr"
 
 
@@ -56,6 +57,18 @@ class Context:
         columns = self.channel_columns
         nuclear = columns[self.channels.index(self.nuclear)]
         return Measured(columns, nuclear, frozenset(self.settings.measurement.features))
+
+    @property
+    def reach(self) -> Reach | None:
+        """How far around nuclei is looked, in pixels; None where neither pixel size nor diameter is known."""
+        recipe = self.settings.measurement
+        return reach_in_pixels(
+            ring_gap_um=recipe.ring_gap_um,
+            ring_width_um=recipe.ring_width_um,
+            neighbour_distance_um=recipe.neighbour_distance_um,
+            pixel_size_um=self.pixel_size_um,
+            diameter_px=self.calibration.diameter_px if self.calibration else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcs_nuclei.errors import RunFailedError, UserError
+from hcs_nuclei.measurement import supposed_of_reach
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import begin_store
@@ -220,6 +221,7 @@ def end_run(plan: Plan, summaries: list[WellSummary], on_progress: OnProgress = 
 
 def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
     context, plate = plan.context, plan.plate
+    supposed = supposed_of_reach(pixel_size_um=plate.pixel_size_um, diameter_px=calibration.diameter_px)
     return RunRecord(
         algorithm_version=ALGORITHM_VERSION,
         hcs_nuclei_version=version("hcs-nuclei"),
@@ -253,7 +255,11 @@ def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
             field_statistics=card.field_statistics,
         ),
         calibration=calibration,
-        warnings=(*plate.warnings, *(calibration.illumination.warnings if calibration.illumination else ())),
+        warnings=(
+            *plate.warnings,
+            *(calibration.illumination.warnings if calibration.illumination else ()),
+            *((supposed,) if supposed else ()),
+        ),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -23,7 +23,14 @@ import numpy.typing as npt
 from hcs_nuclei.cluster import emit_event, should_stop
 from hcs_nuclei.columns import committed_field_columns, nucleus_columns
 from hcs_nuclei.errors import OutputError, PlaneError, UserError
-from hcs_nuclei.measurement import FieldNuclei, correct, measure_field, measure_nuclei
+from hcs_nuclei.measurement import (
+    FieldNuclei,
+    correct,
+    measure_field,
+    measure_nuclei,
+    measure_position,
+    middle_of_fields,
+)
 from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
@@ -213,7 +220,17 @@ class _WellRun:
             }
             # A camera saturates before anything is corrected.
             column = context.measured.nuclear
-            nuclei = measure_nuclei(made.labels, images, nuclear=column, saturation=limit, raw=nuclear)
+            nuclei = measure_nuclei(
+                made.labels, images, nuclear=column, saturation=limit, raw=nuclear, reach=context.reach
+            )
+            nuclei |= measure_position(
+                nuclei["Metadata_Center_X"],
+                nuclei["Metadata_Center_Y"],
+                shape=made.labels.shape,
+                field_um=view.field.position_um,
+                middle_um=middle_of_fields([site.position_um for site in self._job.well.fields]),
+                pixel_size_um=context.pixel_size_um,
+            )
             return nuclei, measure_field(
                 nuclear,
                 made.labels,

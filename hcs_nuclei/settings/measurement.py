@@ -14,6 +14,30 @@ FeatureGroup = Literal["texture", "granularity", "radial", "zernike"]
 class MeasurementSettings(Group):
     """What is measured of every nucleus."""
 
+    ring_gap_um: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        title="Gap before the ring (µm)",
+        description=(
+            "Between a nucleus and its ring of cytoplasm. Without a pixel size, the plate's median nucleus is taken "
+            "to be 15 µm wide, and the run says so."
+        ),
+    )
+    ring_width_um: float = Field(
+        default=4.0,
+        gt=0,
+        le=100,
+        title="Width of the ring (µm)",
+        description="Of the ring of cytoplasm; it ends half way to another nucleus.",
+    )
+    neighbour_distance_um: float = Field(
+        default=50.0,
+        gt=0,
+        le=10_000,
+        title="Neighbours within (µm)",
+        description="Nuclei whose centres are no farther apart are counted as neighbours.",
+    )
     features: tuple[FeatureGroup, ...] = Field(
         default=(),
         title="More features",
