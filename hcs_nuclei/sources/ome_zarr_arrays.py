@@ -19,7 +19,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcs_nuclei.errors import PlaneError
+from hcs_nuclei.plate import RemoteFiles
+from hcs_nuclei.sources.staging import shared_staging
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,6 +41,7 @@ _CODECS = frozenset(
     | {"bytes", "transpose", "crc32c", "sharding_indexed"}
 )
 _AT_ONCE = 1 << 16
+_BLOSC_HEADER = 16
 _AGAIN = "Copy it again, or convert the plate again."
 
 
@@ -180,10 +183,10 @@ def _sizes(numbers: Iterable[Any]) -> tuple[int, ...]:
     return sizes
 
 
-def pages_there(array: str, form: ArrayForm) -> list[bool]:
+def pages_there(array: str, form: ArrayForm, exists: Callable[[str], bool] = os.path.exists) -> list[bool]:
     """For each page of the array whether at least one file of it is there; no file is opened."""
     return [
-        os.path.exists(f"{array}/{first}") or any(os.path.exists(f"{array}/{name}") for name in form.chunk_names(page))
+        exists(f"{array}/{first}") or any(exists(f"{array}/{name}") for name in form.chunk_names(page))
         for page, first in enumerate(_first_names(form))
     ]
 
@@ -193,8 +196,45 @@ def _first_names(form: ArrayForm) -> tuple[str, ...]:
     return tuple(next(form.chunk_names(page)) for page in range(math.prod(form.leading)))
 
 
-def check_plane(root: Path, array: Path, form: ArrayForm, page: int, most: int) -> None:
-    """Every file of a page is there, within `root`, and the page and its chunks are of at most `most` samples.
+#: A chunk file's name in, its size and what its first 16 bytes are read by out; ``OSError`` where it is not there.
+Look = Callable[[str], tuple[int, Callable[[], bytes]]]
+
+
+def look_at(root: str, array: Path, name: str) -> tuple[int, Callable[[], bytes]]:
+    """The chunk file `name` of the array on disk at `array`; `root` is the plate's, without links.
+
+    Raises:
+        PlaneError: it leads out of `root`, or is no file.
+    """
+    path = os.path.realpath(array / name)
+    if not path.startswith(root + os.sep):
+        raise PlaneError(f"its chunk {name} is a link that leaves the plate directory, and is not followed")
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise PlaneError(f"its chunk {name} is not a file")
+
+    def beginning() -> bytes:
+        with open(path, "rb") as file:
+            return file.read(_BLOSC_HEADER)
+
+    return status.st_size, beginning
+
+
+def look_at_remote(remote: RemoteFiles, array: str, name: str) -> tuple[int, Callable[[], bytes]]:
+    """The chunk file `name` of the array `array` at a URL."""
+    chunk = remote.files.get(f"{array}/{name}")
+    if chunk is None:
+        raise FileNotFoundError(name)
+
+    def beginning() -> bytes:
+        with shared_staging().open(remote, f"{array}/{name}") as file:
+            return file.read(_BLOSC_HEADER)
+
+    return chunk.size, beginning
+
+
+def check_plane(look: Look, form: ArrayForm, page: int, most: int) -> None:
+    """Every file of a page is there, as `look` sees it, and the page and its chunks are of at most `most` samples.
 
     Raises:
         PlaneError: they are not; the words begin with what is wrong, and name no array.
@@ -208,36 +248,30 @@ def check_plane(root: Path, array: Path, form: ArrayForm, page: int, most: int) 
             fault="wrong-size",
         )
     names = list(form.chunk_names(page))
-    inside = os.path.realpath(root) + os.sep
     absent = 0
     for name in names:
-        path = os.path.realpath(array / name)
-        if not path.startswith(inside):
-            raise PlaneError(f"its chunk {name} is a link that leaves the plate directory, and is not followed")
         try:
-            status = os.stat(path)
+            size, beginning = look(name)
+        except PlaneError:
+            raise
         except OSError:
             absent += 1
             continue
-        if not stat.S_ISREG(status.st_mode):
-            raise PlaneError(f"its chunk {name} is not a file")
-        if status.st_size == 0:
+        if size == 0:
             raise PlaneError(f"its chunk {name} is empty (0 bytes)", fault="zero-byte")
         if form.codec == "blosc":
-            _check_blosc(path, name, form, status.st_size)
+            _check_blosc(beginning(), name, form, size)
     if absent == len(names):
         raise PlaneError("none of its chunks is there", fault="missing")
     if absent:
         raise PlaneError(f"{len(names) - absent} of its {len(names)} chunks are there", fault="truncated")
 
 
-def _check_blosc(path: str, name: str, form: ArrayForm, size: int) -> None:
+def _check_blosc(header: bytes, name: str, form: ArrayForm, size: int) -> None:
     """The lengths in the header are the file's and the chunk's: of a shorter file, the decoder reads past the end."""
-    with open(path, "rb") as file:
-        header = file.read(16)
     decoded = math.prod(form.chunks) * (1 if form.dtype == "uint8" else 2)
     told = int.from_bytes(header[4:8], "little"), int.from_bytes(header[12:16], "little")
-    if len(header) < 16 or told != (decoded, size):
+    if len(header) < _BLOSC_HEADER or told != (decoded, size):
         raise PlaneError(
             f"its chunk {name} is truncated or no blosc chunk: {size:,} bytes, its header says {told[1]:,}",
             fault="truncated",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hcs_nuclei.errors import PlaneError
-from hcs_nuclei.plate import Plane
+from hcs_nuclei.plate import Plane, RemoteFiles
 from hcs_nuclei.sources import ome_zarr_arrays
+from hcs_nuclei.sources.staging import shared_staging
 from hcs_nuclei.sources.tiff import opened_tiff
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    #: (height, width) in pixels, and the dtype.
+    Shape = tuple[tuple[int, int], np.dtype[Any]]
 
 #: Pixels × samples. The largest sensors sold have 150 million pixels; tags that ask for more are damaged or hostile.
 MAX_SAMPLES = 20_000 * 20_000
@@ -55,29 +59,49 @@ def read_image(root: Path, planes: Sequence[Plane]) -> Image:
     return image
 
 
-def first_shape(root: Path, planes: Sequence[Plane]) -> tuple[tuple[int, int], np.dtype[Any]]:
+def first_shape(root: Path, planes: Sequence[Plane], remote: RemoteFiles | None = None) -> Shape:
     """((height, width) in pixels, dtype) of the first of `planes` that is there, from its tags; reads no pixels.
+
+    Of a plate at a URL, `remote` is what lies there, and `root` is where copies of it have their places.
 
     Raises:
         PlaneError: none is there, or the first that is there cannot be read as :func:`read_image` would.
     """
-    import numpy as np
+    plane = next((plane for plane in _expected(planes) if plane.path), planes[0])
+    if remote is None or not plane.path:
+        path = _existing(root, plane)
+        return _array_shape(root, plane, None) if path.is_dir() else _shape(lambda: path.open("rb"), plane)
+    if plane.path not in remote.files:
+        documents = [name for kind in ome_zarr_arrays.DOCUMENTS if (name := f"{plane.path}/{kind}") in remote.files]
+        shared_staging().bring(remote, documents)
+        return _array_shape(root, plane, partial(ome_zarr_arrays.look_at_remote, remote, plane.path))
+    return _shape(partial(shared_staging().open, remote, plane.path), plane)
 
-    there = [plane for plane in _expected(planes) if plane.path] or planes[:1]
-    path = _existing(root, there[0])
+
+def _shape(opened: Callable[[], BinaryIO], plane: Plane) -> Shape:
     try:
-        if path.suffix.lower() == ".png":
-            return _png_shape(path, there[0])
-        if path.is_dir():
-            form = _checked_array(root, path, there[0])
-            return (form.shape[-2], form.shape[-1]), np.dtype(form.dtype)
-        with opened_tiff(path) as tiff:
-            page = _checked_page(tiff, path, there[0])
+        if plane.path.lower().endswith(".png"):
+            with opened() as file:
+                return _png_shape(file, plane)
+        with opened_tiff(opened) as tiff:
+            page = _checked_page(tiff, plane)
             return (int(page.imagelength), int(page.imagewidth)), page.dtype
     except PlaneError:
         raise
     except Exception as error:
-        raise _unreadable(path, there[0], error) from None
+        raise _unreadable(opened, plane, error) from None
+
+
+def _array_shape(root: Path, plane: Plane, look: ome_zarr_arrays.Look | None) -> Shape:
+    import numpy as np
+
+    try:
+        form = _checked_array(root, root / plane.path, plane, look)
+    except PlaneError:
+        raise
+    except Exception as error:
+        raise _unreadable(None, plane, error) from None
+    return (form.shape[-2], form.shape[-1]), np.dtype(form.dtype)
 
 
 def _expected(planes: Sequence[Plane]) -> Sequence[Plane]:
@@ -116,16 +140,19 @@ def _read(root: Path, path: Path, plane: Plane) -> Image:
     except PlaneError:
         raise
     except Exception as error:  # decoders raise whatever the damage led them to
-        raise _unreadable(path, plane, error) from None
+        raise _unreadable(None if path.is_dir() else lambda: path.open("rb"), plane, error) from None
 
 
-def _checked_array(root: Path, path: Path, plane: Plane) -> ome_zarr_arrays.ArrayForm:
+def _checked_array(
+    root: Path, path: Path, plane: Plane, look: ome_zarr_arrays.Look | None = None
+) -> ome_zarr_arrays.ArrayForm:
     """The form of the Zarr array at `path`, whose files of this plane are all there."""
     try:
         form = ome_zarr_arrays.read_form(path)
         if form is None:
             raise PlaneError("its zarr.json or .zarray is gone", fault="missing")
-        ome_zarr_arrays.check_plane(root, path, form, plane.page, MAX_SAMPLES)
+        look = look or partial(ome_zarr_arrays.look_at, os.path.realpath(root), path)
+        ome_zarr_arrays.check_plane(look, form, plane.page, MAX_SAMPLES)
     except PlaneError as error:
         which = f"{plane.path}, channel {plane.channel}, time point {plane.timepoint}, z {plane.z}"
         raise PlaneError(f"{which}: {error}. Copy it again, or convert the plate again.", fault=error.fault) from None
@@ -137,7 +164,7 @@ def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
     import tifffile
 
     with opened_tiff(path) as tiff:
-        page = _checked_page(tiff, path, plane)
+        page = _checked_page(tiff, plane)
         image: npt.NDArray[Any] = np.asarray(page.asarray())
         if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             image = np.moveaxis(image, 0, -1)
@@ -146,7 +173,7 @@ def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
     return image
 
 
-def _checked_page(tiff: Any, path: Path, plane: Plane) -> Any:
+def _checked_page(tiff: Any, plane: Plane) -> Any:
     """The page of `plane`, whose tags promise an image that can be decoded and bytes that are there."""
     import tifffile
 
@@ -160,7 +187,7 @@ def _checked_page(tiff: Any, path: Path, plane: Plane) -> Any:
         raise PlaneError(f"{plane.path} has palette colours; a single-channel image is expected. {_EXPORT}")
     if page.dtype is None or page.dtype.name not in {"uint8", "uint16"}:
         raise PlaneError(f"{plane.path} has {_kind(page.dtype)}; expected 8 or 16 bits unsigned. {_EXPORT}")
-    _check_parts(plane, page, os.path.getsize(path))
+    _check_parts(plane, page, tiff.filehandle.size)
     return page
 
 
@@ -187,20 +214,20 @@ def _read_png(path: Path, plane: Plane) -> npt.NDArray[Any]:
     import imagecodecs
     import numpy as np
 
-    _png_shape(path, plane)
+    with path.open("rb") as file:
+        _png_shape(file, plane)
     image: npt.NDArray[Any] = np.asarray(imagecodecs.png_decode(path.read_bytes()))
     if image.ndim == 3 and image.shape[2] in {2, 4}:
         image = image[..., :-1]
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
-def _png_shape(path: Path, plane: Plane) -> tuple[tuple[int, int], np.dtype[Any]]:
+def _png_shape(file: BinaryIO, plane: Plane) -> Shape:
     import numpy as np
 
-    with path.open("rb") as file:
-        header = file.read(_PNG_HEADER)
-        file.seek(max(0, os.path.getsize(path) - 16))
-        end = file.read()
+    header = file.read(_PNG_HEADER)
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 16))
+    end = file.read()
     if len(header) < _PNG_HEADER and b"\x89PNG\r\n\x1a\n".startswith(header[:8]):
         raise _truncated(plane)
     if len(header) < _PNG_HEADER or header[:8] != b"\x89PNG\r\n\x1a\n" or header[12:16] != b"IHDR":
@@ -253,18 +280,19 @@ def _truncated(plane: Plane) -> PlaneError:
     )
 
 
-def _unreadable(path: Path, plane: Plane, error: Exception) -> PlaneError:
+def _unreadable(opened: Callable[[], BinaryIO] | None, plane: Plane, error: Exception) -> PlaneError:
+    """What is said of the file that `opened` opens, or of an array."""
     what = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
     # A file that begins as an image does was one: the rest of it is what is wrong.
     return PlaneError(
         f"{plane.path} cannot be read as an image: {what}. Copy it again from the instrument.",
-        fault="truncated" if path.is_dir() or _begins_as_image(path) else "wrong-type",
+        fault="truncated" if opened is None or _begins_as_image(opened) else "wrong-type",
     )
 
 
-def _begins_as_image(path: Path) -> bool:
+def _begins_as_image(opened: Callable[[], BinaryIO]) -> bool:
     try:
-        with path.open("rb") as file:
+        with opened() as file:
             beginning = file.read(4)
     except OSError:
         return False
