@@ -11,6 +11,7 @@ from scipy import ndimage
 from segmentation_samples import best_overlaps, crowded_scene, disks, find_nuclei
 
 from hcs_nuclei.segmentation.diameter import estimate_diameter, median_diameter
+from hcs_nuclei.segmentation.evidence import evidence
 from hcs_nuclei.segmentation.instances import InstanceSettings
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.predict import OVERLAP_PX, TILE_PX, Segmenter
@@ -80,7 +81,8 @@ def test_nuclei_on_seams_and_on_their_crossing_are_one_nucleus_each(segmenter: S
     expected, confidence = find_nuclei(_without_tiles(_picture(truth)), segmenter.instances, minimum_area_px=20)
 
     np.testing.assert_array_equal(found.labels, expected)
-    np.testing.assert_array_equal(found.confidence, confidence)
+    believed = np.float32(evidence(_picture(truth), expected))
+    np.testing.assert_array_equal(found.confidence, confidence * believed)
     assert found.labels.max() == len(circles)
     assert best_overlaps(truth, found.labels).min() == 1
 

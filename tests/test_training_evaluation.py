@@ -229,7 +229,7 @@ def _segmenter() -> Segmenter:
 
 
 def _predictions(*maps: npt.NDArray[np.float32]) -> list[Prediction]:
-    return [Prediction(one, (one.shape[0], one.shape[1])) for one in maps]
+    return [Prediction(one, one[..., NUCLEUS]) for one in maps]
 
 
 def _timid(truth: Labels) -> npt.NDArray[np.float32]:

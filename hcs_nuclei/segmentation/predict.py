@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hcs_nuclei.segmentation.backend import gpu_visible
 from hcs_nuclei.segmentation.confidence import FEATURES, ConfidenceSettings, describe
+from hcs_nuclei.segmentation.evidence import evidence
 from hcs_nuclei.segmentation.instances import InstanceSettings, keep, separate
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.scale import viewing_scale
@@ -33,10 +34,15 @@ class Segmentation:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Network output `maps` (y, x, 5) float32 in [0, 1] at the scale that it was made at, and the field's `shape`."""
+    """Network output `maps` (y, x, 5) float32 in [0, 1] at the scale that it was made at; the raw `image` (y, x)."""
 
     maps: npt.NDArray[np.float32]
-    shape: tuple[int, int]
+    image: npt.NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(y, x) of the field."""
+        return self.image.shape[0], self.image.shape[1]
 
     @property
     def scale(self) -> float:
@@ -44,9 +50,9 @@ class Prediction:
         return float(self.maps.shape[0] / self.shape[0])
 
     @staticmethod
-    def of_nothing(shape: tuple[int, int]) -> Prediction:
+    def of_nothing(image: npt.NDArray[Any]) -> Prediction:
         """What a field that shows nothing at all is given without asking the network."""
-        return Prediction(np.zeros((*shape, TARGETS), np.float32), shape)
+        return Prediction(np.zeros((*image.shape, TARGETS), np.float32), image)
 
 
 class Segmenter:
@@ -92,13 +98,17 @@ class Segmenter:
         pixels = normalise(image)
         if scale != 1.0:
             pixels = _rescaled(pixels, tuple(max(1, round(n * scale)) for n in image.shape))
-        return Prediction(self.predict(pixels), (image.shape[0], image.shape[1]))
+        return Prediction(self.predict(pixels), image)
 
     def instances_of(self, prediction: Prediction, *, minimum_area_px: float) -> Segmentation:
-        """Label image and confidences at the field's own size; CPU only, may run beside the network in a thread."""
-        labels, features = self.objects_of(prediction)
+        """Label image and confidences at the field's own size; CPU only, may run beside the network in a thread.
+
+        What is found in a field that is far out of focus or saturated is kept, and believed less.
+        """
+        found, features = self.objects_of(prediction)
         smallest = self.smallest_area_px(prediction, minimum_area_px)
-        return Segmentation(*keep(labels, self.confidence.of(features), smallest, self.instances.minimum_confidence))
+        labels, confidence = keep(found, self.confidence.of(features), smallest, self.instances.minimum_confidence)
+        return Segmentation(labels, confidence * np.float32(evidence(prediction.image, labels)))
 
     def objects_of(self, prediction: Prediction) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """Every object before any is dropped: labels (y, x) at the field's own size, 1 … n, and (n, 8) its features.
