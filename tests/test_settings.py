@@ -228,6 +228,7 @@ def test_each_setting_that_changes_results_changes_the_fingerprint() -> None:
         {"layout": "plates.csv"},
         {"barcodes": "screen.txt"},
         {"qc": {"robust_z": 4}},
+        {"statistics": {"b_score": True}},
     ],
 )
 def test_names_the_model_and_what_is_applied_at_the_end_stand_elsewhere(change: dict[str, Any]) -> None:

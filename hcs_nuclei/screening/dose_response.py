@@ -156,7 +156,7 @@ def _plateaus(x: Values, y: Values, middle: Values, slope: Values) -> tuple[Valu
     mean_rise, mean = rise.mean(axis=1), float(y.mean())
     apart = rise - mean_rise[:, None]
     size = np.sum(apart**2, axis=1)
-    step = np.where(size > 1e-6, apart @ (y - mean) / np.maximum(size, 1e-6), 0.0)
+    step = np.where(size > 1e-6, np.sum(apart * (y - mean), axis=1) / np.maximum(size, 1e-6), 0.0)
     start = mean - step * mean_rise
     squares = np.sum((y - mean - step[:, None] * apart) ** 2, axis=1)
     return start, start + step, squares

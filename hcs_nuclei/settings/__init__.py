@@ -10,6 +10,7 @@ from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
 from hcs_nuclei.settings.measurement import FeatureGroup, MeasurementSettings
 from hcs_nuclei.settings.qc import QcSettings
 from hcs_nuclei.settings.recipe import NO_RESULT, WHEN_FINISHED, Settings
+from hcs_nuclei.settings.statistics import StatisticsSettings
 
 __all__ = [
     "ENV_PREFIX",
@@ -25,5 +26,6 @@ __all__ = [
     "QcSettings",
     "SegmentationSettings",
     "Settings",
+    "StatisticsSettings",
     "load_settings",
 ]
