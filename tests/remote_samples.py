@@ -73,14 +73,14 @@ def s3_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
         thread.join()
 
 
-def upload(endpoint: Endpoint, directory: Path, bucket: str) -> None:
-    """Put every file below `directory` into a new bucket, under its name relative to it."""
+def upload(endpoint: Endpoint, directory: Path, bucket: str, before: str = "") -> None:
+    """Put every file below `directory` into a bucket, under `before` and its name relative to it."""
     import boto3
 
     client = boto3.client("s3", endpoint_url=endpoint.url)
     client.create_bucket(Bucket=bucket)
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        client.upload_file(str(path), bucket, path.relative_to(directory).as_posix())
+        client.upload_file(str(path), bucket, before + path.relative_to(directory).as_posix())
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

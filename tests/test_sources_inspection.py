@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -53,6 +54,20 @@ def test_the_map_shows_each_state() -> None:
 def test_fields_with_the_same_gap_are_one_line_with_the_instruments_words() -> None:
     plate = plate_of([well(1, 1, "", "b", "", "b", "a", "b", error="AF Error at A01")])
     assert "A01  field 1-2 DAPI: AF Error at A01" in render_inspection(inspection(plate))
+
+
+def test_the_layout_and_the_barcode_that_a_run_would_have_are_told() -> None:
+    seen = inspection(plate_of([well(1, 1, "a", "b")]))
+    assert "Treatments" not in render_inspection(seen)
+    text = render_inspection({**seen, "layout": None, "barcodes": {"list": "plates.txt", "barcodes": 4, "known": True}})
+    assert "Treatments   none: no layout lies in the plate's directory, and none is named" in text
+    assert "Barcode      P is on the list plates.txt (4 barcodes)\n" in text
+    columns = ["Metadata_Compound", "Metadata_Concentration"]
+    layout = {"source": "L.xml", "origin": "vendor", "columns": columns, "wells": 6, "warnings": ["Layout L.xml: odd."]}
+    text = render_inspection({**seen, "layout": layout, "barcodes": {"list": "l", "barcodes": 1, "known": False}})
+    assert "Treatments   L.xml, in the plate's directory: Compound, Concentration of 6 wells" in text
+    assert "P is not on the list l (1 barcodes): a run would hold it" in text
+    assert text.endswith("Warnings\n  Layout L.xml: odd.")
 
 
 def test_many_gaps_are_cut_short() -> None:
@@ -110,30 +125,53 @@ def planes_by_file(plate: Plate) -> dict[str, set[tuple[str, int, str]]]:
     return files
 
 
-def lost_files(plate: Plate, seed: int) -> list[str]:
-    """Some of the files, some of a field's, a whole well's, or a whole channel's, as the seed has it."""
-    rng = random.Random(seed)
-    files = planes_by_file(plate)
-    kind = seed // len(PLATE_LAYOUTS)
-    if kind == 1 and plate.expected_from == "metadata":
-        return [file for file, planes in files.items() if {well for well, _, _ in planes} == {plate.wells[2].name}]
-    if kind == 2:
-        token = plate.channels[1].token
-        return [file for file, planes in files.items() if {channel for _, _, channel in planes} == {token}]
-    return rng.sample(sorted(files), rng.randint(1, len(files) // 2))
+@dataclass(frozen=True)
+class Loss:
+    """What is taken away from a whole plate of a format."""
+
+    format: str
+    what: str
+
+    def files(self, plate: Plate) -> list[str]:
+        """The files of `plate` that go."""
+        files = planes_by_file(plate)
+        if self.what == "a well":
+            return [file for file, planes in files.items() if {well for well, _, _ in planes} == {plate.wells[2].name}]
+        if self.what == "a channel":
+            token = plate.channels[1].token
+            return [file for file, planes in files.items() if {channel for _, _, channel in planes} == {token}]
+        rng = random.Random(self.format)
+        return rng.sample(sorted(files), rng.randint(1, len(files) // 2))
 
 
-@pytest.mark.parametrize("seed", range(max(20, 3 * len(PLATE_LAYOUTS))))
+#: Nothing in them says which wells there should be, and in one no file is of one channel alone.
+BY_REGULARITY, WELL_IN_A_FILE = {"cellomics", "imagexpress-raw"}, {"ome-tiff"}
+LOSSES = [
+    Loss(name, what)
+    for name in PLATE_LAYOUTS
+    for what, without in (("some files", set()), ("a well", BY_REGULARITY), ("a channel", WELL_IN_A_FILE))
+    if name not in without
+]
+
+
+def test_there_are_enough_incomplete_plates() -> None:
+    with_metadata = [loss for loss in LOSSES if loss.format not in BY_REGULARITY]
+    assert len(with_metadata) + len(FAILURES) >= 20
+    assert {loss.format for loss in LOSSES} == set(PLATE_LAYOUTS)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.format} without {loss.what}")
 def test_an_incomplete_plate_lacks_exactly_what_was_taken_away(
-    seed: int, whole_plate: Callable[[str], Path], tmp_path: Path
+    loss: Loss, whole_plate: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    name = list(PLATE_LAYOUTS)[seed % len(PLATE_LAYOUTS)]
-    whole = open_plate(whole_plate(name))
+    clean = whole_plate(loss.format)
+    whole = open_plate(clean)
     files = planes_by_file(whole)
-    lost = lost_files(whole, seed)
-    gone = set().union(*(files[file] for file in lost)) if lost else set()
-    copy = Path(shutil.copytree(whole_plate(name), tmp_path / whole_plate(name).name))
-    inside = copy / whole.root.relative_to(whole_plate(name).resolve())
+    lost = loss.files(whole)
+    assert lost
+    gone = set().union(*(files[file] for file in lost))
+    copy = Path(shutil.copytree(clean, tmp_path / clean.name))
+    inside = copy / whole.root.relative_to(clean.resolve())
     for file in lost:
         shutil.rmtree(inside / file) if (inside / file).is_dir() else (inside / file).unlink()
     plate = open_plate(copy)
@@ -153,19 +191,59 @@ def test_an_incomplete_plate_lacks_exactly_what_was_taken_away(
     assert sum(seen["fault_counts"].values()) == len(seen["missing"])
 
 
-def test_failures_of_the_instrument_are_told_with_its_words(whole_plate: Callable[[str], Path], tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(whole_plate("cellvoyager"), tmp_path / "P"))
+@dataclass(frozen=True)
+class Failure:
+    """An acquisition failure of field 2 of C03: what its record says beside the well, and which planes it costs."""
+
+    says: dict[str, int]
+    words: str
+    costs: frozenset[tuple[int, str]]
+    lost_too: tuple[int, str] | None = None
+
+
+FAILURES = {
+    "a channel of a field": Failure({"FieldIndex": 2, "Ch": 1}, "AF Error at C03", frozenset({(2, "C01")})),
+    "a field": Failure({"FieldIndex": 2}, "AF Error at C03", frozenset({(2, "C01"), (2, "C02")})),
+    "a well, as instruments write it": Failure(
+        {"PartialTileIndex": 1},
+        "AF Error at C03 No. 0 (SAMPLE_PLATE_000000_000000)",
+        frozenset((field, channel) for field in (1, 2) for channel in ("C01", "C02")),
+    ),
+    "a field, and a file is lost": Failure(
+        {"FieldIndex": 2}, "Stage error", frozenset({(2, "C01"), (2, "C02")}), lost_too=(1, "C02")
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+@pytest.mark.parametrize("name", ["cellvoyager", "cq1"])
+def test_failures_of_the_instrument_are_told_with_its_words(
+    name: str, failure: Failure, whole_plate: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(whole_plate(name), tmp_path / "P"))
+    files = {(s.number, p.channel): p.path for s in open_plate(copy).well("C03").fields for p in s.planes}
+    root = open_plate(copy).root
     data = next(copy.rglob("MeasurementData.mlf"))
-    failed = next(copy.rglob("*_C03_T0001F002*C01.tif"))
-    lines = data.read_text(encoding="utf-8").splitlines()
-    place = next(n for n, line in enumerate(lines) if failed.name in line)
-    lines[place] = lines[place].replace('"IMG"', '"ERR"').replace(failed.name, "AF Error at C03")
-    data.write_text("\n".join(lines), encoding="utf-8")
-    failed.unlink()
+    failed = {files[plane] for plane in failure.costs}
+    lines = [line for line in data.read_text(encoding="utf-8").splitlines() if not any(f"{f}<" in line for f in failed)]
+    says = "".join(f' bts:{key}="{value}"' for key, value in failure.says.items())
+    record = (
+        f'<bts:MeasurementRecord bts:Type="ERR" bts:Time="2024-01-09T10:00:00" bts:Column="3" bts:Row="3" '
+        f'bts:TimePoint="1"{says} bts:X="-20.0" bts:Y="25.0">{failure.words}</bts:MeasurementRecord>'
+    )
+    data.write_text("\n".join([*lines[:-1], record, lines[-1]]), encoding="utf-8")
+    for file in failed | ({files[failure.lost_too]} if failure.lost_too else set()):
+        (root / file).unlink()
     plate = open_plate(copy)
-    (fault,) = check_files(plate).faults
-    assert (fault.kind, fault.well, fault.field, fault.channel) == ("missing", "C03", 2, "C01")
-    assert (fault.error, fault.path) == ("AF Error at C03", failed.name)
+    seen = inspection(plate, check_files(plate))
+    told = {(m["well"], m["field"], m["channel"]): (m["error"], m["file"]) for m in seen["missing"]}
+    expected = {("C03", *plane): (failure.words, files[plane]) for plane in failure.costs}
+    if failure.lost_too:
+        expected["C03", *failure.lost_too] = ("", files[failure.lost_too])
+    assert told == expected
+    assert seen["expected_planes"] == 24
+    assert sum(seen["fault_counts"].values()) == len(told)
+    assert failure.words in render_inspection(seen)
 
 
 def test_the_real_plate_whose_htd_promises_more(shared_data: Path) -> None:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
-from hcs_nuclei.errors import PlaneError
+from hcs_nuclei.errors import NotAPlateError, PlaneError
 from hcs_nuclei.plate import Field, Plane, Plate, Well
 from hcs_nuclei.sources.expected_names import ExpectedNames
 from hcs_nuclei.sources.planes import first_shape
+from hcs_nuclei.sources.remote import at_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,9 @@ def check_files(plate: Plate, *, headers: int = HEADERS) -> FileCheck:
     """Every fault of `plate` that names, sizes and the tags of some images show.
 
     Tags are read of at most `headers` images, and of at most as many again that are too small for their pixels.
+
+    Raises:
+        NotAPlateError: the plate lies at a URL that does not answer any more.
     """
     faults = list(_by_names(plate))
     there: list[_There] = []
@@ -122,6 +126,11 @@ def _by_names(plate: Plate) -> Iterator[Fault]:
 
 
 def _look_up(plate: Plate, well: Well, site: Field, plane: Plane) -> _There | Fault:
+    if plate.remote is not None:
+        file = plate.remote.files.get(plane.path)
+        if file is None or file.size:  # without a file of its own, it is an array
+            return _There(well, site, plane, file.size if file else 0)
+        return _fault("zero-byte", well, site, plane, f"{plane.path} is empty (0 bytes).")
     try:
         status = os.stat(os.path.join(plate.root, plane.path))
     except (OSError, ValueError) as error:
@@ -180,13 +189,25 @@ def _too_small(there: Sequence[_There], shapes: Mapping[tuple[str, int], Shape |
 
 
 def _read_tags(plate: Plate, images: Iterable[_There], shapes: dict[tuple[str, int], Shape | PlaneError]) -> None:
-    for image in images:
-        key = (image.plane.path, image.plane.page)
-        if key not in shapes:
-            try:
-                shapes[key] = first_shape(plate.root, [image.plane])
-            except PlaneError as error:
-                shapes[key] = error
+    """Add what the tags of `images` say to `shapes`.
+
+    Raises:
+        NotAPlateError: the plate lies at a URL that does not answer any more.
+    """
+
+    def read(plane: Plane) -> Shape | PlaneError:
+        try:
+            return first_shape(plate.root, [plane], plate.remote)
+        except PlaneError as error:
+            if error.fault == "unreachable":
+                raise NotAPlateError(f"The plate cannot be looked at: {error}") from None
+            return error
+
+    planes = {(i.plane.path, i.plane.page): i.plane for i in images}
+    new = {key: plane for key, plane in planes.items() if key not in shapes}
+    # A disk is read in order; a store answers many requests while one waits.
+    found = map(read, new.values()) if plate.remote is None else at_once(read, new.values())
+    shapes.update(zip(new, found, strict=True))
 
 
 def _by_tags(there: Sequence[_There], shapes: Mapping[tuple[str, int], Shape | PlaneError]) -> Iterator[Fault]:

@@ -42,7 +42,7 @@ def inspection(plate: Plate, checked: FileCheck | None = None) -> dict[str, Any]
         "reason": plate.reason,
         "plate": plate.name,
         "acquisition": plate.acquisition,
-        "root": str(plate.root),
+        "root": plate.place,
         "format": plate.wells_in_format,
         "rows": rows,
         "columns": columns,

@@ -30,11 +30,15 @@ _MOST_LINES = 20
 def render_inspection(inspection: dict[str, Any], width: int = 100) -> str:
     """`inspection` as text for people: a header, a map of the plate, what is missing, warnings.
 
+    Its keys ``layout`` (None, or ``source``, ``origin``, ``columns``, ``wells``, ``warnings``) and ``barcodes``
+    (``list``, ``barcodes``, ``known``) may be left out.
+
     The map is drawn narrowly where it would pass `width` characters; long sentences are not broken.
     """
     parts = [_header(inspection), _map(inspection, width), _missing(inspection), *_faults(inspection)]
-    if inspection["warnings"]:
-        parts.append("\n".join(["Warnings", *(f"  {warning}" for warning in inspection["warnings"])]))
+    warnings = [*inspection["warnings"], *((inspection.get("layout") or {}).get("warnings", ()))]
+    if warnings:
+        parts.append("\n".join(["Warnings", *(f"  {warning}" for warning in warnings)]))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -60,9 +64,27 @@ def _header(found: dict[str, Any]) -> str:
         ("Pixel size", pixel),
         ("Planes", f"{found['found_planes']:,} of {found['expected_planes']:,} expected {source}{beyond}"),
     ]
+    if "layout" in found:
+        lines.append(("Treatments", _treatments_text(found["layout"])))
+    if found.get("barcodes"):
+        lines.append(("Barcode", _barcode_text(found["plate"], found["barcodes"])))
     if found["checked"]["files"]:
         lines.append(("Looked at", _looked_at(**found["checked"])))
     return "\n".join(f"{label:<12} {text}" for label, text in lines)
+
+
+def _treatments_text(layout: dict[str, Any] | None) -> str:
+    """Where a run would have its treatments from, and which."""
+    if layout is None:
+        return "none: no layout lies in the plate's directory, and none is named"
+    place = ", in the plate's directory" if layout["origin"] == "vendor" else ""
+    names = ", ".join(name.removeprefix("Metadata_") for name in layout["columns"])
+    return f"{layout['source']}{place}: " + (f"{names} of {layout['wells']} wells" if names else "no treatment in it")
+
+
+def _barcode_text(plate: str, found: dict[str, Any]) -> str:
+    which = f"the list {found['list']} ({found['barcodes']:,} barcodes)"
+    return f"{plate} is on {which}" if found["known"] else f"{plate} is not on {which}: a run would hold it"
 
 
 def _channel_text(channel: dict[str, Any]) -> str:

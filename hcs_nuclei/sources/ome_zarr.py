@@ -21,14 +21,15 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError, PlaneError, listed
-from hcs_nuclei.plate import Channel, Plate, parse_well
+from hcs_nuclei.plate import Channel, Plate, RemoteFiles, parse_well
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Position,
@@ -38,9 +39,12 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.ome_zarr_arrays import ArrayForm, pages_there, read_document, read_form
 from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences
+from hcs_nuclei.sources.staging import shared_staging
 
 _UNITS_UM = {"micrometer": 1.0, "um": 1.0, "µm": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "meter": 1e6}
 _SPACE = ("y", "x")
+#: Of groups and arrays, in Zarr 3 and 2.
+DOCUMENTS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 
 
 class _Document(NamedTuple):
@@ -82,11 +86,12 @@ class _Found:
     names: dict[str, str] = field(default_factory=dict)
     pixel_size_um: float | None = None
     inside: set[str] = field(default_factory=set)
+    exists: Callable[[str], bool] = os.path.exists
 
 
 def enclosing_plate(directory: Path) -> Path | None:
     """`directory`, or the one above it that is the plate whose row, well, field or array it is; None without one."""
-    return next((place for place in (directory, *directory.parents[:4]) if _is_plate(place)), None)
+    return next((place for place in (directory, *directory.parents[:4]) if is_plate(place)), None)
 
 
 def plates_in(directory: Path) -> list[Path]:
@@ -96,19 +101,23 @@ def plates_in(directory: Path) -> list[Path]:
             folders = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
         return []
-    return [Path(folder) for folder in folders if _is_plate(Path(folder))]
+    return [Path(folder) for folder in folders if is_plate(Path(folder))]
 
 
-def read(root: Path) -> Plate:
-    """The OME-Zarr plate in the directory `root`.
+def read(root: Path, remote: RemoteFiles | None = None) -> Plate:
+    """The OME-Zarr plate in the directory `root`, or at the URL of `remote`, whose copies have their places in `root`.
 
     Raises:
         NotAPlateError: its metadata are damaged or of an unknown version, or none of its planes is there.
     """
+    bring_documents(remote, [""])
     document = _document(str(root))
     plate = document.ome["plate"]
     wells = list(_wells(plate, root / document.name))
     found = _Found()
+    if remote is not None:
+        found.exists = lambda path: path.removeprefix(f"{root}/") in remote.files
+    bring_documents(remote, (path for _, path in wells))
     skipped: list[str] = []
     acquisition: int | None = None
     fields: dict[Position, dict[int, str]] = {}
@@ -123,6 +132,10 @@ def read(root: Path) -> Plate:
         kept = [image for image, number in images if number in {None, acquisition}]
         skipped += [f"{path}/{image}" for image, number in images if number not in {None, acquisition}]
         fields[position] = dict(zip(_numbers(kept), (f"{path}/{image}" for image in kept), strict=True))
+    if remote is not None:
+        paths = [path for images_here in fields.values() for path in images_here.values()]
+        bring_documents(remote, paths)
+        bring_documents(remote, _arrays(root, paths))
     for position, images_here in fields.items():
         for number, path in images_here.items():
             _read_field(found, root, path, (*position, number))
@@ -160,6 +173,20 @@ def read(root: Path) -> Plate:
     )
 
 
+def bring_documents(remote: RemoteFiles | None, groups: Iterable[str]) -> None:
+    """Copy the documents of these groups and arrays of a plate at a URL, many at a time."""
+    if remote is not None:
+        names = [f"{group}/{name}".lstrip("/") for group in groups for name in DOCUMENTS]
+        shared_staging().bring(remote, [name for name in names if name in remote.files])
+
+
+def _arrays(root: Path, fields: Iterable[str]) -> Iterator[str]:
+    """The array of each field whose attributes name one."""
+    for path in fields:
+        with suppress(NotAPlateError, *_WRONG):
+            yield f"{path}/{_image(_document(f'{root}/{path}').ome).level}"
+
+
 #: What reading through foreign JSON raises where it is not as the specification says.
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
@@ -175,7 +202,8 @@ def why_not(directory: Path) -> str:
         return str(error)
 
 
-def _is_plate(directory: Path) -> bool:
+def is_plate(directory: Path) -> bool:
+    """Whether the documents in `directory` describe a plate."""
     try:
         return "plate" in _document(str(directory), versions=False).ome
     except NotAPlateError:
@@ -275,7 +303,7 @@ def _read_field(found: _Found, root: Path, path: str, key: FieldKey) -> None:
         found.lost[key] = _words(error, root)
         return
     found.kinds[kinds] += 1
-    for kind, there in zip(kinds, pages_there(stored, form), strict=True):
+    for kind, there in zip(kinds, pages_there(stored, form, found.exists), strict=True):
         where, why = (array, "") if there else ("", f"no chunk of it is in {array}")
         found.records.append(Record(*key, kind.channel, kind.time, kind.z, False, where, why, kind.page))
     for number, name in enumerate(image.channels):

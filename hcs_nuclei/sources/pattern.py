@@ -14,6 +14,7 @@ and ``t`` (numbers) and ``channel`` (any text). For example
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from hcs_nuclei.errors import NotAPlateError, SettingsError
@@ -24,15 +25,15 @@ from hcs_nuclei.sources.listing import Listing, survey
 GROUPS = frozenset({"well", "row", "column", "field", "channel", "z", "t"})
 
 
-def read_by_pattern(directory: Path, pattern: str) -> Plate:
-    """The plate whose image files at and below `directory` match `pattern`.
+def read_by_pattern(directory: Path, pattern: str, listings: Sequence[Listing] | None = None) -> Plate:
+    """The plate whose image files at and below `directory`, or in `listings` of it, match `pattern`.
 
     Raises:
         SettingsError: `pattern` is no regular expression, lacks its groups or has others, or a group holds no number.
         NotAPlateError: there is no image, none matches, or two match as the same plane.
     """
     expression = compile_pattern(pattern)
-    listing = _everything(directory)
+    listing = _everything(directory, survey(directory) if listings is None else listings)
     records = []
     by_plane: dict[Record, str] = {}
     for path in listing.images:
@@ -93,16 +94,14 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return expression
 
 
-def _everything(directory: Path) -> Listing:
-    """One listing of all that `survey` finds: here a folder has no meaning but what the pattern gives it."""
-    listings = [
-        (part, f"{part.root.relative_to(directory).as_posix()}/".removeprefix("./")) for part in survey(directory)
-    ]
+def _everything(directory: Path, listings: Sequence[Listing]) -> Listing:
+    """One listing of all of them: here a folder has no meaning but what the pattern gives it."""
+    parts = [(part, f"{part.root.relative_to(directory).as_posix()}/".removeprefix("./")) for part in listings]
     return Listing(
         directory,
-        tuple(sorted(before + name for part, before in listings for name in part.files)),
-        frozenset(before + name for part, before in listings for name in part.links),
-        tuple(problem for part, _ in listings for problem in part.problems),
+        tuple(sorted(before + name for part, before in parts for name in part.files)),
+        frozenset(before + name for part, before in parts for name in part.links),
+        tuple(problem for part, _ in parts for problem in part.problems),
     )
 
 
