@@ -15,6 +15,7 @@ from skimage.measure import regionprops, regionprops_table
 
 from hcs_nuclei.columns import SHAPE
 from hcs_nuclei.measurement import measure_nuclei
+from hcs_nuclei.measurement.insides import find_insides
 from hcs_nuclei.measurement.runs import find_runs
 from hcs_nuclei.measurement.shape import measure_shape
 
@@ -30,13 +31,15 @@ SCIKIT_IMAGE = {
     "EquivalentDiameter": ("equivalent_diameter_area", 1e-9),
     "ConvexArea": ("area_convex", 0),
     "BoundingBoxArea": ("area_bbox", 0),
+    "EulerNumber": ("euler_number", 0),
 }
 HARD_FIELDS = {f"blobs {seed}": blobs(seed) for seed in range(4)} | {"labels not consecutive": blobs(4) * 37}
 
 
 def shape_of(labels: npt.NDArray[np.uint32]) -> dict[str, npt.NDArray[np.generic]]:
     """All shape columns, without their prefix."""
-    measured = measure_shape(labels, find_runs(labels))
+    runs = find_runs(labels)
+    measured = measure_shape(labels, runs, find_insides(labels, runs))
     return {name.removeprefix("Nuclei_AreaShape_"): values for name, values in measured.items()}
 
 
@@ -97,6 +100,17 @@ def feret_by_brute_force(points: npt.NDArray[np.int64]) -> tuple[float, float]:
     return float((reach.max(axis=0) - reach.min(axis=0)).min()), float(lengths.max())
 
 
+@pytest.mark.parametrize("labels", HARD_FIELDS.values(), ids=HARD_FIELDS)
+def test_radii_agree_with_distance_transforms_of_each_nucleus(labels: npt.NDArray[np.uint32]) -> None:
+    measured = shape_of(labels)
+    for n, region in enumerate(regionprops(labels.astype(np.int64))):
+        depths = ndimage.distance_transform_edt(np.pad(region.image, 1))
+        inside = depths[depths > 0]
+        assert measured["MaximumRadius"][n] == inside.max()
+        assert measured["MedianRadius"][n] == np.median(inside)
+        assert measured["MeanRadius"][n] == pytest.approx(inside.mean(), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_feret_diameters_agree_with_brute_force(seed: int) -> None:
     labels = blobs(seed, shape=(60, 70), count=25)
@@ -122,6 +136,8 @@ def test_rectangle_is_exact(height: int, width: int) -> None:
         "Eccentricity": np.sqrt(1 - (short**2 - 1) / (long**2 - 1)),
         "MinFeretDiameter": short - 1,
         "MaxFeretDiameter": np.hypot(height - 1, width - 1),
+        "EulerNumber": 1,
+        "MaximumRadius": (short + 1) // 2,
         "Metadata_Center_Y": 3 + (height - 1) / 2,
         "Metadata_Center_X": 3 + (width - 1) / 2,
         "Metadata_QC_TouchesEdge": False,
@@ -140,6 +156,28 @@ def test_disk_is_round(radius: float) -> None:
     assert nucleus["FormFactor"] == pytest.approx(1, abs=0.1)
     assert nucleus["Compactness"] == pytest.approx(1 / nucleus["FormFactor"], rel=1e-12)
     assert nucleus["Solidity"] > 0.92
+    assert nucleus["EulerNumber"] == 1
+    assert nucleus["MaximumRadius"] == pytest.approx(radius, abs=1)
+    # A third of the radius and 1 - 1 / √2 of it, up to a pixel of outside, which is further by half a pixel or less.
+    assert nucleus["MeanRadius"] == pytest.approx(radius / 3 + 0.4, abs=0.3)
+    assert nucleus["MedianRadius"] == pytest.approx(radius * (1 - np.sqrt(0.5)) + 0.5, abs=0.5)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(20, 8), (13.5, 10)])
+def test_ring(outer: float, inner: float) -> None:
+    labels = disk(outer)
+    hole = disk(inner)
+    margin = (labels.shape[0] - hole.shape[0]) // 2
+    labels[margin : margin + hole.shape[0], margin : margin + hole.shape[1]][hole > 0] = 0
+    nucleus, whole = one(labels), one(disk(outer))
+    assert nucleus["EulerNumber"] == 0
+    assert nucleus["Area"] == pytest.approx(np.pi * (outer**2 - inner**2), rel=0.03)
+    assert nucleus["ConvexArea"] == whole["ConvexArea"]
+    assert nucleus["MaxFeretDiameter"] == whole["MaxFeretDiameter"]
+    assert nucleus["Perimeter"] == pytest.approx(2 * np.pi * (outer + inner), rel=0.05)
+    assert nucleus["MaximumRadius"] == pytest.approx((outer - inner) / 2, abs=1)
+    assert nucleus["MajorAxisLength"] == pytest.approx(2 * np.hypot(outer, inner), rel=0.02)
+    assert nucleus["Eccentricity"] == 0
 
 
 @pytest.mark.parametrize("degrees", [-75, -30, 0, 20, 45, 80])
@@ -219,7 +257,8 @@ def test_other_nuclei_change_no_bit() -> None:
 
 
 def test_all_columns_and_no_others_are_measured() -> None:
-    assert measure_shape(disk(5), find_runs(disk(5))).keys() == {c.name for c in SHAPE} | POSITION
+    features = {column.name.removeprefix("Nuclei_AreaShape_") for column in SHAPE}
+    assert shape_of(disk(5)).keys() == features | POSITION
 
 
 @pytest.fixture(scope="module")

@@ -77,14 +77,20 @@ def measure_background(
 
 
 def _noise(image: npt.NDArray[Any], free: Mask) -> float:
-    """Standard deviation of the difference of neighbours where both are free, over √2; a step moves no median."""
+    """Standard deviation of the difference of neighbours where both are free, over √2, without what lies far out.
+
+    A median alone would be a whole number of counts; it says what lies more than three standard deviations out: steps.
+    """
     pairs = min(free.shape[1], image[:, 1::_STRIDE].shape[1])
     one, other = image[::_STRIDE, ::_STRIDE][:, :pairs][::2], image[::_STRIDE, 1::_STRIDE][:, :pairs][::2]
     chosen = free[::2, :pairs]
     if not chosen.any():
         return float("nan")
-    difference = one[chosen].astype(np.float32) - other[chosen].astype(np.float32)
-    return float(np.median(np.abs(difference)) * 1.4826 / np.sqrt(2.0))
+    difference = np.abs(one[chosen].astype(np.float32) - other[chosen].astype(np.float32))
+    farthest = 3 * (float(np.median(difference)) * 1.4826 or 1.0)
+    near = difference[difference <= farthest]
+    # Of a normal distribution cut at three standard deviations, 0.9866 of the standard deviation is left.
+    return float(np.sqrt(np.mean(near * near, dtype=np.float64) / 2.0) / 0.9866)
 
 
 def _tiles(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:

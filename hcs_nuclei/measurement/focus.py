@@ -20,7 +20,7 @@ NARROWEST_REACH, WIDEST_REACH = 3, 10
 #: Fewer nuclei than this with a rim that can be looked at say nothing of a field, and a rim is at least so many places.
 FEWEST_NUCLEI, FEWEST_PLACES = 3, 6
 #: More places than this make no median better.
-_MOST_PLACES = 8192
+_MOST_PLACES = 6000
 _COMPASS = np.array([(0, 3), (2, 2), (3, 0), (2, -2), (0, -3), (-2, -2), (-3, 0), (-2, 2)])
 
 
@@ -157,9 +157,11 @@ def _profiles(
     y, x = np.divmod(place, width)
     far = (y >= margin) & (y < height - margin) & (x >= margin) & (x < width - margin)
     y, x, place = y[far], x[far], place[far]
-    thin = -(-place.size // _MOST_PLACES) or 1
-    y, x, place = y[::thin], x[::thin], place[::thin]
     number = flat[place]
+    thin = -(-place.size // _MOST_PLACES)
+    if thin > 1:  # by nuclei, numbered from top to bottom: one that is looked at keeps all of its outline
+        kept = number % thin == 0
+        y, x, place, number = y[kept], x[kept], place[kept], number[kept]
     # Outwards is away from where, three pixels around, the nucleus is.
     inside = flat[place[:, None] + _COMPASS @ np.array([width, 1])] == number[:, None]
     outward = -(inside @ _COMPASS.astype(np.float64))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcs_nuclei.measurement.intensity import measure_intensity
+from hcs_nuclei.measurement.insides import find_insides
+from hcs_nuclei.measurement.intensity import brightest_pixels, measure_intensity
+from hcs_nuclei.measurement.local_background import find_free_parts, measure_local_background
+from hcs_nuclei.measurement.moments import measure_moments
 from hcs_nuclei.measurement.reach import Reach
 from hcs_nuclei.measurement.runs import find_runs
 from hcs_nuclei.measurement.shape import measure_shape
@@ -21,6 +24,7 @@ def measure_nuclei(
     *,
     nuclear: str,
     saturation: float | None,
+    groups: Set[str] = frozenset(),
     raw: npt.NDArray[Any] | None = None,
     reach: Reach | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
@@ -32,6 +36,7 @@ def measure_nuclei(
             :attr:`hcs_nuclei.plate.Channel.column_name`.
         nuclear: the key of the nuclear channel in `channels`.
         saturation: the camera's limit in counts, None where it is not known (then nothing is called saturated).
+        groups: optional groups of features, as :class:`hcs_nuclei.columns.Measured` names them.
         raw: (y, x) the nuclear channel as the camera gave it, where `channels` are corrected; saturation is judged on
             it.
 
@@ -53,15 +58,19 @@ def measure_nuclei(
     if nuclear not in channels:
         raise ValueError(f"the nuclear channel {nuclear} is not among the channels {', '.join(channels) or '(none)'}")
     runs = find_runs(labels)
-    table: dict[str, npt.NDArray[Any]] = {"Metadata_ObjectNumber": runs.numbers, **measure_shape(labels, runs)}
-    pixels, areas = runs.pixels(), runs.areas
+    insides = find_insides(labels, runs)
+    shape = measure_shape(labels, runs, insides)
+    table: dict[str, npt.NDArray[Any]] = {"Metadata_ObjectNumber": runs.numbers, **shape}
+    if "moments" in groups:
+        table |= measure_moments(runs)
+    free = find_free_parts(labels, table["Metadata_Center_Y"], table["Metadata_Center_X"])
     for name, image in channels.items():
-        for column, values in measure_intensity(image, pixels, areas).items():
+        for column, values in measure_intensity(image, insides, measure_local_background(image, free)).items():
             table[f"{column}_{name}"] = values
     brightest = (
         table[f"Nuclei_Intensity_MaxIntensity_{nuclear}"]
         if raw is None or raw is channels[nuclear]
-        else measure_intensity(raw, pixels, areas)["Nuclei_Intensity_MaxIntensity"]
+        else brightest_pixels(raw, insides)
     )
     table |= measure_surroundings(labels, runs, table, channels, reach)
     limit = np.inf if saturation is None else saturation

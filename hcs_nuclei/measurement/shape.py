@@ -1,4 +1,4 @@
-"""Area, outline, ellipse, hull and position of every nucleus of a label image.
+"""Area, outline, ellipse, hull, depth and position of every nucleus of a label image.
 
 Definitions are scikit-image's and so CellProfiler's, each nucleus measured as if it were alone in the field:
 moments are of pixel centres; the perimeter is estimated from the border pixels' neighbourhoods; the convex hull is
@@ -12,17 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.measurement.hull import Hulls
+from hcs_nuclei.measurement.insides import Insides, sort_within, total_of
 from hcs_nuclei.measurement.runs import Indices, Runs, lasts
 
 Floats = npt.NDArray[np.float64]
 
 
-def measure_shape(labels: npt.NDArray[np.uint32], runs: Runs) -> dict[str, npt.NDArray[np.generic]]:
+def measure_shape(labels: npt.NDArray[np.uint32], runs: Runs, insides: Insides) -> dict[str, npt.NDArray[np.generic]]:
     """Position, edge flag and every :data:`hcs_nuclei.columns.SHAPE` column, (n,) in the order of `runs.numbers`.
 
     Args:
         labels: (y, x) uint32 label image, 0 = background.
         runs: its runs.
+        insides: its nuclei's pixels.
 
     The perimeter of nuclei of one or two pixels is 0, and their form factor and compactness are NaN.
     """
@@ -48,6 +50,8 @@ def measure_shape(labels: npt.NDArray[np.uint32], runs: Runs) -> dict[str, npt.N
         "EquivalentDiameter": np.sqrt(4 * area / np.pi),
         "MaxFeretDiameter": max_feret,
         "MinFeretDiameter": min_feret,
+        "EulerNumber": _euler_numbers(runs).astype(np.float64),
+        **_radii(insides),
     }
     center_y, center_x, ellipse = _ellipses(runs, top, left)
     return {
@@ -103,6 +107,34 @@ def _ellipses(runs: Runs, top: Indices, left: Indices) -> tuple[Floats, Floats, 
 def _sum_of_squares(stop: Indices) -> Indices:
     """0² + 1² + … + (stop - 1)²."""
     return (stop - 1) * stop * (2 * stop - 1) // 6
+
+
+def _euler_numbers(runs: Runs) -> Indices:
+    """(n,) pieces less holes of each nucleus, where pieces hang together over corners and holes over edges.
+
+    Runs are the points of a graph and touching runs of rows below one another its lines: its points less its lines are
+    its pieces less its circles, and each circle holds one hole.
+    """
+    stride = runs.shape[1] + 2
+    line = (runs.nucleus * (runs.shape[0] + 1) + runs.row) * stride
+    below = line + stride
+    begun = np.searchsorted(line + runs.start, below + runs.stop, side="right")
+    ended = np.searchsorted(line + runs.stop, below + runs.start, side="left")
+    return runs.total(1 - (begun - ended))
+
+
+def _radii(insides: Insides) -> dict[str, Floats]:
+    """(n,) largest, mean and median distance in px of a nucleus' pixels to the nearest pixel outside it."""
+    depth2, areas, starts = insides.depth2, insides.areas, insides.starts
+    fits = depth2.max(initial=0) <= np.iinfo(np.uint16).max
+    ordered = depth2.astype(np.uint16 if fits else np.int64)
+    sort_within(ordered, areas)
+    depths = np.sqrt(ordered, dtype=np.float64)
+    return {
+        "MaximumRadius": depths[starts + areas - 1],
+        "MeanRadius": total_of(depths, starts) / areas,
+        "MedianRadius": (depths[starts + (areas - 1) // 2] + depths[starts + areas // 2]) / 2,
+    }
 
 
 def _step_classes() -> npt.NDArray[np.int8]:

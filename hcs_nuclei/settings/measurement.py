@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from hcs_nuclei.settings.groups import Group
 
-FeatureGroup = Literal["texture", "granularity", "radial", "zernike"]
+FeatureGroup = Literal["moments", "texture", "granularity", "radial", "zernike"]
 
 
 class MeasurementSettings(Group):

@@ -14,7 +14,7 @@ class QcSettings(Group):
         default=1, ge=1, title="Empty below", description="A field with fewer nuclei is empty (Metadata_QC_Empty)."
     )
     robust_z: float = Field(
-        default=5.0,
+        default=4.0,
         gt=0,
         title="Unlike the plate's other fields",
         description=(
