@@ -361,6 +361,30 @@ def test_inspect_describes_a_plate_and_writes_nothing(finished: FinishedRun, tmp
     assert snapshot(finished.plate) == finished.source_before
 
 
+def test_inspect_says_which_treatments_and_barcode_a_run_would_have(tmp_path: Path, run: Run) -> None:
+    made = simulate_plate(tmp_path, format="operetta", wells=2, size=64)
+    said = run("inspect", made.directory)
+    assert "Treatments   Assaylayout/SIM-0001.xml, in the plate's directory: Compound, Concentration of 2" in said.out
+    (tmp_path / "screen.txt").write_text("SIM-0001\nSIM-0002\n")
+    said = run("inspect", made.directory, "--layout", made.layout, "--barcodes", tmp_path / "screen.txt", "--json", "-")
+    found = json.loads(said.out)
+    assert (found["layout"]["source"], found["layout"]["origin"], found["layout"]["wells"]) == (
+        str(made.layout),
+        "file",
+        2,
+    )
+    assert "Metadata_control_type" in found["layout"]["columns"]
+    assert found["barcodes"] == {"list": str(tmp_path / "screen.txt"), "barcodes": 2, "known": True}
+    (tmp_path / "screen.txt").write_text("SIM-0002\n")
+    said = run("inspect", made.directory, "--layout", "none", "--barcodes", tmp_path / "screen.txt")
+    assert said.status == 0
+    assert "SIM-0001 is not on the list" in said.out
+    for wrong in (("--layout", tmp_path / "no.csv"), ("--barcodes", tmp_path / "no.txt")):
+        said = run("inspect", made.directory, *wrong)
+        assert said.status == 2
+        assert str(wrong[1]) in said.err
+
+
 def test_inspect_refuses_what_is_no_plate(tmp_path: Path, run: Run) -> None:
     said = run("inspect", tmp_path)
     assert (said.status, said.out) == (2, "")

@@ -38,7 +38,9 @@ from hcs_nuclei.outputs import (
 )
 from hcs_nuclei.outputs.provenance import (
     Calibration,
+    ChannelIllumination,
     ChannelRecord,
+    Illumination,
     ModelRecord,
     RunRecord,
     Source,
@@ -432,6 +434,34 @@ def test_provenance_comes_from_the_record_alone(run: Path, page: Page, tmp_path:
     bytes_before = (copy / "report.html").read_bytes()
     write_record(copy, record(make_plate(tuple(COUNTS), name=NAME), finished="2026-01-02T04:04:05Z"))
     assert write_report(copy).read_bytes() == bytes_before
+
+
+def test_what_was_done_about_uneven_light_is_said_for_each_channel(run: Path, tmp_path: Path) -> None:
+    corrected = ChannelIllumination(
+        token="w1",
+        source="vendor",
+        origin="Images/Index.idx.xml",
+        gain=(1.0, 0.1),
+        dark=(0.0,),
+        lowest_gain=0.95,
+        highest_gain=1.05,
+    )
+    left = ChannelIllumination(token="w2", source="none", origin="Images/Index.idx.xml has no flat-field profile of it")
+    light = Illumination(method="auto", channels=(corrected, left))
+    calibration = Calibration(diameter_px=20.5, diameter_from="estimate", saturation=4095, illumination=light)
+    plate = make_plate(tuple(COUNTS), name=NAME)
+    names = {channel.token: channel.name for channel in plate.channels}
+    assert {"w1", "w2"} <= names.keys()
+    copy = shutil.copytree(run, tmp_path / "run")
+    write_record(copy, record(plate, calibration=calibration))
+    text = Page(write_report(copy).read_text(encoding="utf-8")).every[0].text
+    assert (
+        f"{names['w1']}: corrected by the instrument's own profile (Images/Index.idx.xml); light from 95% to 105% of "
+        "its mean"
+    ) in text
+    assert f"{names['w2']}: not corrected: Images/Index.idx.xml has no flat-field profile of it" in text
+    write_record(copy, record(plate))
+    assert "illumination is off" in Page(write_report(copy).read_text(encoding="utf-8")).every[0].text
 
 
 def test_time_points_are_chosen_from(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hcs_nuclei.screening.aggregates import AGGREGATES, aggregate
+from hcs_nuclei.columns import AGGREGATES
+from hcs_nuclei.screening.aggregates import aggregate
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 20, 501])

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hcs_nuclei.screening.dna_content import DNA_CLASSES, G1Peak, dna_class, dna_content, dna_cuts, find_g1
+from hcs_nuclei.columns import DNA_CLASSES
+from hcs_nuclei.screening.dna_content import G1Peak, dna_class, dna_content, dna_cuts, find_g1
 
 FEATURE = "Nuclei_Intensity_IntegratedIntensityBackgroundSubtracted_DAPI"
 G1 = 250_000.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, write_json
 
 if TYPE_CHECKING:
+    from hcs_nuclei.plate import Plate
     from hcs_nuclei.sources.completeness import Completeness
 
 #: Written here, for the simulator takes long to import.
@@ -34,6 +35,13 @@ def inspect(
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
     ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Say whether this layout fits; left out, one in the plate's directory."),
+    ] = None,
+    barcodes: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Say whether the plate is on this list of barcodes.")
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the plate is complete, or stays incomplete (exit status 3).")
     ] = False,
@@ -51,6 +59,8 @@ def inspect(
     completeness = _waited_for(plate, pattern, quiet, timeout) if wait else None
     opened = open_plate(plate, pattern=pattern)
     found = inspection(opened, check_files(opened))
+    found["layout"] = _layout(opened, layout)
+    found["barcodes"] = None if barcodes is None else _barcode(opened, Path(barcodes).expanduser())
     if completeness is not None:
         found["completeness"] = {
             name: getattr(completeness, name)
@@ -62,6 +72,38 @@ def inspect(
         typer.echo(render_inspection(found, width=shutil.get_terminal_size((100, 24)).columns))
     if completeness is not None and completeness.state != "complete":
         raise typer.Exit(3)
+
+
+def _layout(plate: Plate, named: str | None) -> dict[str, Any] | None:
+    """The layout that a run would take, as plain data; None where there is none.
+
+    Raises:
+        LayoutError: the one that is named cannot be read, or does not fit the plate.
+    """
+    from hcs_nuclei.layouts import read_layout, read_vendor_layout
+
+    if named == "none":
+        return None
+    found = read_vendor_layout(plate) if named in {None, "auto"} else read_layout(Path(str(named)).expanduser(), plate)
+    return found and {
+        "source": found.source,
+        "origin": found.origin,
+        "columns": [column.name for column in found.columns],
+        "wells": len(found.wells),
+        "warnings": list(found.warnings),
+    }
+
+
+def _barcode(plate: Plate, path: Path) -> dict[str, Any]:
+    """Whether the list at `path` has the plate.
+
+    Raises:
+        LayoutError: the list cannot be read.
+    """
+    from hcs_nuclei.layouts import read_barcodes
+
+    known = read_barcodes(path)
+    return {"list": str(path), "barcodes": len(known), "known": plate.name in known}
 
 
 def _waited_for(plate: Path, pattern: str | None, quiet: float, timeout: float | None) -> Completeness:
@@ -101,13 +143,28 @@ def report(
     layout: Annotated[
         str, typer.Option(metavar="FILE", help="Other treatments for the wells, or none; auto keeps what is there.")
     ] = "auto",
+    exclusions: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Wells and fields that do not count, or none; auto keeps what is left out."),
+    ] = "auto",
+    qc: Annotated[
+        str | None,
+        typer.Option(metavar="FLAGS", help="Flags that keep fields out: default, none, or Blank,Debris,...."),
+    ] = None,
+    assay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Assay recipe whose gates, calls and flags take the place.")
+    ] = None,
 ) -> None:
-    """Make the tables and reports of finished runs again from their wells; with --layout, with other treatments."""
+    """Make the tables and reports of finished runs again from their wells, with other treatments, exclusions, gates."""
     from hcs_nuclei.outputs.reading import find_runs
     from hcs_nuclei.pipeline.finish import remake_plates
+    from hcs_nuclei.settings import load_settings
 
     found = find_runs(runs)
-    remake_plates(found, layout if layout in {"auto", "none"} else str(Path(layout).expanduser().absolute()))
+    files = [
+        name if name in {"auto", "none"} else str(Path(name).expanduser().absolute()) for name in (layout, exclusions)
+    ]
+    remake_plates(found, files[0], exclusions=files[1], qc=qc, recipe=load_settings(assay) if assay else None)
     for run in found:
         typer.echo(str(run / "report.html"))
 

@@ -48,6 +48,13 @@ def process(
         str | None,
         typer.Option(metavar="FILE", help="The wells' treatments (CSV, TSV, XLSX, barcode_platemap.csv), or none."),
     ] = None,
+    exclusions: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Wells and fields that do not count, and why (CSV), or none.")
+    ] = None,
+    qc: Annotated[
+        str | None,
+        typer.Option(metavar="FLAGS", help="Flags that keep fields out: default, none, or Blank,Debris,...."),
+    ] = None,
     barcodes: Annotated[
         str | None, typer.Option(metavar="FILE", help="The screen's barcodes; a plate that is not on it is held.")
     ] = None,
@@ -79,7 +86,8 @@ def process(
 ) -> None:
     """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
     asked = {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern, "layout": layout}
-    settings = load_settings(assay, {**asked, "barcodes": barcodes, "illumination": {"method": illumination}})
+    groups = {"illumination": {"method": illumination}, "aggregation": {"qc": qc}}
+    settings = load_settings(assay, {**asked, **groups, "barcodes": barcodes, "exclusions": exclusions})
     use_prefect = prefect if prefect is not None else api_url_configured()
     options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
     raise typer.Exit(process_plates(plates, out, settings, options, json_to))

@@ -4,17 +4,24 @@
 CellProfiler names them, in pixels and camera counts.
 """
 
+from hcs_nuclei.columns.calls import DNA_CLASSES, FIELD_CALLS, NUCLEUS_CALLS, NUCLEUS_CLASSES, nucleus_calls
 from hcs_nuclei.columns.column import SCHEMA_VERSION, Column, Dtype
-from hcs_nuclei.columns.fields import FIELD_FLAGS, FIELD_QUALITY, committed_field_columns, field_columns
+from hcs_nuclei.columns.fields import FIELD_FLAGS, FIELD_QUALITY, committed_field_columns, field_columns, field_flags
 from hcs_nuclei.columns.identity import IDENTITY
-from hcs_nuclei.columns.nuclei import INTENSITY, SHAPE, Measured, intensity_columns, nucleus_columns
-from hcs_nuclei.columns.wells import well_columns
+from hcs_nuclei.columns.nuclei import INTENSITY, MOMENTS, SHAPE, Measured, intensity_columns, nucleus_columns
+from hcs_nuclei.columns.wells import AGGREGATES, well_columns
 
 __all__ = [
+    "AGGREGATES",
+    "DNA_CLASSES",
+    "FIELD_CALLS",
     "FIELD_FLAGS",
     "FIELD_QUALITY",
     "IDENTITY",
     "INTENSITY",
+    "MOMENTS",
+    "NUCLEUS_CALLS",
+    "NUCLEUS_CLASSES",
     "SCHEMA_VERSION",
     "SHAPE",
     "Column",
@@ -22,7 +29,9 @@ __all__ = [
     "Measured",
     "committed_field_columns",
     "field_columns",
+    "field_flags",
     "intensity_columns",
+    "nucleus_calls",
     "nucleus_columns",
     "well_columns",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hcs_nuclei.columns.calls import FIELD_CALLS
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import FIELD, IDENTITY, TIMEPOINT
 
@@ -56,5 +57,10 @@ def committed_field_columns() -> tuple[Column, ...]:
 
 
 def field_columns() -> tuple[Column, ...]:
-    """The field table's columns in order: what was committed, then the flags that need the plate."""
-    return (*committed_field_columns(), *FIELD_FLAGS)
+    """The field table's columns in order: what was committed, the flags that need the plate, whether it counts."""
+    return (*committed_field_columns(), *FIELD_FLAGS, *FIELD_CALLS)
+
+
+def field_flags() -> tuple[Column, ...]:
+    """The flags of quality among the field table's columns."""
+    return tuple(c for c in field_columns() if c.name.startswith("Metadata_QC_") and c.dtype == "bool")

@@ -39,6 +39,14 @@ _NUCLEUS = (
     Column("Metadata_QC_Saturated", "bool", "", "holds a pixel at the camera's limit in the nuclear channel"),
 )
 
+
+def _moment_columns(kind: str, rows: int, lowest: int, meaning: str) -> tuple[Column, ...]:
+    """The moments of powers p below `rows` and q below 4 whose sum is `lowest` or more."""
+    powers = [(p, q) for p in range(rows) for q in range(4) if p + q >= lowest]
+    unit = "" if kind == "Normalized" else "px^(p+q+2)"
+    return tuple(Column(f"Nuclei_AreaShape_{kind}Moment_{p}_{q}", "float64", unit, meaning) for p, q in powers)
+
+
 SHAPE = (
     Column("Nuclei_AreaShape_Area", "float64", "px²", "number of pixels"),
     Column("Nuclei_AreaShape_Perimeter", "float64", "px", "outline through border pixels' centres, as CellProfiler"),
@@ -60,6 +68,28 @@ SHAPE = (
     Column("Nuclei_AreaShape_BoundingBoxArea", "float64", "px²", "area of the bounding box"),
     Column("Nuclei_AreaShape_MaxFeretDiameter", "float64", "px", "largest caliper width of the convex hull"),
     Column("Nuclei_AreaShape_MinFeretDiameter", "float64", "px", "smallest caliper width of the convex hull"),
+    Column("Nuclei_AreaShape_EulerNumber", "float64", "", "pieces less holes; 1 = in one piece, without a hole"),
+    Column("Nuclei_AreaShape_MaximumRadius", "float64", "px", "largest distance of a pixel from the outside"),
+    Column("Nuclei_AreaShape_MeanRadius", "float64", "px", "mean distance of the pixels from the outside"),
+    Column("Nuclei_AreaShape_MedianRadius", "float64", "px", "median distance of the pixels from the outside"),
+)
+
+#: The group ``moments``. `p` is the power of the row, `q` that of the column.
+MOMENTS = (
+    *_moment_columns("Spatial", 3, 0, "sum of y^p x^q over the pixels, from the corner of the bounding box"),
+    *_moment_columns("Central", 3, 0, "sum of y^p x^q over the pixels, from the centroid"),
+    *_moment_columns("Normalized", 4, 2, "central moment / area^((p + q) / 2 + 1)"),
+    *(
+        Column(f"Nuclei_AreaShape_HuMoment_{k}", "float64", "", f"Hu's invariant {k + 1} of the normalised moments")
+        for k in range(7)
+    ),
+    *(
+        Column(f"Nuclei_AreaShape_InertiaTensor_{i}_{j}", "float64", "px²", "of the pixels about the centroid / area")
+        for i in range(2)
+        for j in range(2)
+    ),
+    Column("Nuclei_AreaShape_InertiaTensorEigenvalues_0", "float64", "px²", "the larger one: (major axis / 4)²"),
+    Column("Nuclei_AreaShape_InertiaTensorEigenvalues_1", "float64", "px²", "the smaller one: (minor axis / 4)²"),
 )
 
 #: Per channel; the channel's column name is appended: ``Nuclei_Intensity_MeanIntensity_DAPI``.
@@ -72,6 +102,26 @@ INTENSITY = (
     Column("Nuclei_Intensity_MedianIntensity", "float64", "counts", "median over the nucleus"),
     Column("Nuclei_Intensity_LowerQuartileIntensity", "float64", "counts", "25th percentile over the nucleus"),
     Column("Nuclei_Intensity_UpperQuartileIntensity", "float64", "counts", "75th percentile over the nucleus"),
+    Column("Nuclei_Intensity_MADIntensity", "float64", "counts", "median distance of the pixels from their median"),
+    Column("Nuclei_Intensity_IntegratedIntensityEdge", "float64", "counts", "sum over the nucleus' edge pixels"),
+    Column("Nuclei_Intensity_MeanIntensityEdge", "float64", "counts", "mean over the nucleus' edge pixels"),
+    Column("Nuclei_Intensity_StdIntensityEdge", "float64", "counts", "standard deviation over the edge (population)"),
+    Column("Nuclei_Intensity_MinIntensityEdge", "float64", "counts", "smallest edge pixel"),
+    Column("Nuclei_Intensity_MaxIntensityEdge", "float64", "counts", "largest edge pixel"),
+    Column("Nuclei_Intensity_MassDisplacement", "float64", "px", "from the centroid to the centre of the counts' mass"),
+    Column("Nuclei_Intensity_LocalBackground", "float64", "counts", "where it is free of nuclei; null if nowhere"),
+    Column(
+        "Nuclei_Intensity_MeanIntensityBackgroundSubtracted",
+        "float64",
+        "counts",
+        "mean less the local background; may be below 0",
+    ),
+    Column(
+        "Nuclei_Intensity_IntegratedIntensityBackgroundSubtracted",
+        "float64",
+        "counts",
+        "sum less area × the local background; may be below 0",
+    ),
 )
 
 
@@ -82,6 +132,7 @@ def intensity_columns(channel: str) -> tuple[Column, ...]:
 
 def nucleus_columns(measured: Measured) -> tuple[Column, ...]:
     """The nucleus table's columns in order."""
+    moments = MOMENTS if "moments" in measured.groups else ()
     intensity = tuple(c for channel in measured.channels for c in intensity_columns(channel))
     rings = tuple(c for channel in measured.channels for c in ring_columns(channel))
-    return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *intensity, *NEIGHBOURS, *RING_AREA, *rings)
+    return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *moments, *intensity, *NEIGHBOURS, *RING_AREA, *rings)

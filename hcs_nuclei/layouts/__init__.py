@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hcs_nuclei.layouts.barcodes import check_barcode
+from hcs_nuclei.layouts.barcodes import check_barcode, read_barcodes
 from hcs_nuclei.layouts.layout import Layout, Value
 from hcs_nuclei.layouts.reading import read_layout, read_vendor_layout
 
-__all__ = ["Layout", "Value", "check_barcode", "read_layout", "read_vendor_layout"]
+__all__ = ["Layout", "Value", "check_barcode", "read_barcodes", "read_layout", "read_vendor_layout"]

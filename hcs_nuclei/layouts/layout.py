@@ -64,6 +64,12 @@ class Layout:
         content = [[asdict(column) for column in self.columns], {name: dict(v) for name, v in self.wells.items()}]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def negative_controls(self) -> tuple[str, ...]:
+        """Names of the wells whose ``Metadata_control_type`` is ``negcon``, or one of several (``negcon_…``)."""
+        kinds = {well: str(values.get("Metadata_control_type", "")) for well, values in self.wells.items()}
+        return tuple(well for well, kind in kinds.items() if kind == "negcon" or kind.startswith("negcon_"))
+
     def of(self, well: str) -> dict[str, Value | None]:
         """The treatment of a well ("B03"), one value for each column; None where the layout says nothing."""
         values = self.wells.get(well, {})

@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hcs_nuclei.columns import Column, Dtype, Measured, field_columns, nucleus_columns, well_columns
+from hcs_nuclei.columns import (
+    NUCLEUS_CALLS,
+    Column,
+    Dtype,
+    Measured,
+    field_columns,
+    nucleus_columns,
+    well_columns,
+)
 from hcs_nuclei.errors import listed
 from hcs_nuclei.layouts.layout import Position, Value
 from hcs_nuclei.layouts.lists import plain
@@ -155,7 +163,7 @@ def _targets(names: Sequence[str]) -> dict[str, str]:
 
 def _reserved() -> set[str]:
     nothing = Measured((), "")
-    own = (*nucleus_columns(nothing), *field_columns(), *well_columns(nothing))
+    own = (*nucleus_columns(nothing), *NUCLEUS_CALLS, *field_columns(), *well_columns(nothing))
     return {column.name.casefold() for column in own}
 
 

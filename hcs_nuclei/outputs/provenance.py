@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hcs_nuclei.columns import SCHEMA_VERSION, Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.screening.exclusions import Exclusions
 from hcs_nuclei.segmentation.familiarity import FieldStatistics
 from hcs_nuclei.settings import Settings
 
@@ -34,6 +35,9 @@ class Source(_Part):
     fields: int
     timepoints: int
     pixel_size_um: float | None
+    nuclear_image: Literal["plane", "maximum", "projection", "unknown"] = Field(
+        default="unknown", description="what an image of the nuclear channel is made of: one z plane, or several"
+    )
 
 
 class ChannelRecord(_Part):
@@ -121,6 +125,7 @@ class Outcome(_Part):
     fields_by_status: dict[str, int]
     nuclei: int
     faults: tuple[str, ...] = Field(description="one line for each field that is not ok")
+    warnings: tuple[str, ...] = Field(default=(), description="one line for each gate that could not be applied")
 
 
 class RunRecord(_Part):
@@ -139,6 +144,7 @@ class RunRecord(_Part):
     model: ModelRecord
     calibration: Calibration
     layout: LayoutRecord | None = Field(default=None, description="None without treatments")
+    exclusions: Exclusions | None = Field(default=None, description="wells and fields that were left out by hand")
     warnings: tuple[str, ...]
     started: str = Field(description="UTC, ISO 8601")
     finished: str | None = Field(default=None, description="UTC, ISO 8601; None while wells are outstanding")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcs_nuclei.errors import OutputError
+from hcs_nuclei.outputs.calls import Judged, is_called, join_calls, read_judged
 from hcs_nuclei.outputs.treatments import as_types, join_treatments, read_treatments, treatment_types
 from hcs_nuclei.plate import parse_well, well_name
 
@@ -26,7 +27,8 @@ def read_nuclei(
 ) -> pd.DataFrame:
     """Every nucleus, one row each, in order of run, well (row-major), field, time point and object number.
 
-    Treatments of a run's plate layout are joined by well.
+    Treatments of a run's plate layout are joined by well, and what nuclei are called by the run's ``calls.json``
+    (:func:`hcs_nuclei.columns.nucleus_calls`), from the values as measured, whatever `units`.
 
     Args:
         path: a run directory, a directory of runs, or several of either.
@@ -46,7 +48,11 @@ def read_nuclei(
     runs = find_runs(path)
     treatments = read_treatments(runs)
     files = _well_files(runs, wells)
-    tables = [_read_well(file, columns, units == "um", treatments.get(file.parents[1])) for file in files]
+    judged = {run: read_judged(run) for run in runs if columns is None or any(map(is_called, columns))}
+    tables = [
+        _read_well(file, columns, units == "um", treatments.get(file.parents[1]), judged.get(file.parents[1]))
+        for file in files
+    ]
     table = pa.concat_tables(tables, promote_options="default")
     if columns is None:
         return _frame(table)
@@ -124,7 +130,9 @@ def _committed(run: Path) -> Iterator[tuple[tuple[int, int], Path]]:
         yield parse_well(file.stem), file
 
 
-def _read_well(file: Path, columns: Sequence[str] | None, micrometres: bool, treatments: Any) -> Any:
+def _read_well(
+    file: Path, columns: Sequence[str] | None, micrometres: bool, treatments: Any, judged: Judged | None
+) -> Any:
     """A well's table: the columns of `columns` that it has, without the footer, lengths in µm where asked for."""
     import pyarrow.parquet as pq
 
@@ -132,15 +140,16 @@ def _read_well(file: Path, columns: Sequence[str] | None, micrometres: bool, tre
         schema = stored.schema_arrow
         wanted = schema.names if columns is None else [name for name in columns if name in schema.names]
         scaled = [name for name in wanted if micrometres and schema.field(name).metadata[b"unit"] in _POWERS]
-        needed = [*wanted, "Metadata_Well", *(_PLACE if scaled else ())]
+        needed = [*wanted, "Metadata_Well", *(_PLACE if scaled else ()), *(judged.calls.features if judged else ())]
         table = stored.read(list(dict.fromkeys(needed)), use_threads=False)
+    called = join_calls(table, file.stem, judged, columns) if judged else table
     if scaled:
         sizes = _pixel_sizes(file, table)
         for name in scaled:
             values = table[name].to_numpy() * sizes ** _POWERS[schema.field(name).metadata[b"unit"]]
-            table = table.set_column(table.column_names.index(name), name, [values])
+            called = called.set_column(called.column_names.index(name), name, [values])
     return (
-        join_treatments(table, treatments, columns)
+        join_treatments(called, treatments, columns)
         .drop_columns([name for name in table.column_names if name not in wanted])
         .replace_schema_metadata(None)
     )

@@ -11,7 +11,14 @@ from hcs_nuclei.plate import smallest_format
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hcs_nuclei.outputs.provenance import RunRecord
+    from hcs_nuclei.outputs.provenance import ChannelIllumination, RunRecord
+
+#: How a channel's illumination was corrected, by where its profile came from; `none` is not corrected.
+_CORRECTED = {
+    "vendor": "corrected by the instrument's own profile",
+    "file": "corrected by the given image",
+    "estimate": "corrected as the plate's own fields show it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,9 @@ class Flag:
 class Summary:
     """What a run amounts to.
 
-    Fields are counted once a time point. `pixel_size_um` is None where it is unknown or differs between fields.
-    `sound` says whether every expected field is ``ok``.
+    Fields are counted once a time point. `illumination` says for each channel what was done about uneven light.
+    `pixel_size_um` is None where it is unknown or differs between fields. `sound` says whether every expected field is
+    ``ok``.
     """
 
     plate: str
@@ -58,6 +66,7 @@ class Summary:
     faults: tuple[Fault, ...]
     flags: tuple[Flag, ...]
     warnings: tuple[str, ...]
+    illumination: tuple[str, ...] = ()
 
 
 def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | None) -> Summary:
@@ -84,7 +93,25 @@ def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | Non
         faults=_faults(fields[fields["status"] != "ok"]),
         flags=tuple(_flags(fields)),
         warnings=(*record.warnings, *(record.layout.warnings if record.layout else ())) if record else (),
+        illumination=tuple(_illumination(record)) if record else (),
     )
+
+
+def _illumination(record: RunRecord) -> Sequence[str]:
+    """One line a channel: by what it was corrected and how much that changes, or why it was not."""
+    made = record.calibration.illumination
+    if made is None or made.method == "off":
+        return ["no channel is corrected: illumination is off"]
+    names = {channel.token: channel.name for channel in record.channels}
+    return [f"{names.get(channel.token, channel.token)}: {_correction(channel)}" for channel in made.channels]
+
+
+def _correction(channel: ChannelIllumination) -> str:
+    how = _CORRECTED.get(channel.source)
+    if how is None:
+        return f"not corrected: {channel.origin}"
+    span = f"; light from {channel.lowest_gain:.0%} to {channel.highest_gain:.0%} of its mean" if channel.gain else ""
+    return f"{how} ({channel.origin}){span}"
 
 
 def _verdict(wells: int, failed: int, faulty: int) -> str:

@@ -34,11 +34,13 @@ from hcs_nuclei.columns import (
 )
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.layouts import Layout
+from hcs_nuclei.outputs.calls import CallRules, Calls, call_nuclei, find_calls, read_columns, write_calls
 from hcs_nuclei.outputs.files import replace_file
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE, PLACE
-from hcs_nuclei.outputs.wells import well_row
+from hcs_nuclei.outputs.wells import PLACES, well_row
 from hcs_nuclei.plate import Plate, parse_well
 from hcs_nuclei.screening.field_flags import FieldLimits, flag_fields
+from hcs_nuclei.screening.validity import judge_fields
 
 _VERSION = b"schema_version"
 _FINGERPRINT = b"hcs_nuclei.fingerprint"
@@ -68,10 +70,13 @@ class WellCommit:
 
 @dataclass(frozen=True, slots=True)
 class PlateTables:
-    """The tables of a finished plate, as written: one row per expected field, and per expected well, and time point."""
+    """The tables of a finished plate, as written: one row per expected field, and per expected well, and time point;
+    and what its nuclei are called by.
+    """
 
     fields: pa.Table
     wells: pa.Table
+    calls: Calls
 
 
 def nucleus_schema(measured: Measured) -> pa.Schema:
@@ -84,9 +89,9 @@ def field_schema() -> pa.Schema:
     return _schema(field_columns())
 
 
-def well_schema(measured: Measured, treatments: Sequence[Column] = ()) -> pa.Schema:
-    """Schema of ``wells.parquet`` for what is measured of a nucleus, and the layout's treatments."""
-    return _schema(well_columns(measured, treatments))
+def well_schema(measured: Measured, treatments: Sequence[Column] = (), gates: Sequence[str] = ()) -> pa.Schema:
+    """Schema of ``wells.parquet`` for what is measured of a nucleus, the layout's treatments and the recipe's gates."""
+    return _schema(well_columns(measured, treatments, gates))
 
 
 def well_table_path(run_dir: Path, well: str) -> Path:
@@ -161,12 +166,14 @@ def finish_tables(
     measured: Measured,
     layout: Layout | None = None,
     limits: FieldLimits | None = None,
+    rules: CallRules | None = None,
 ) -> PlateTables:
-    """Write ``fields.parquet``, ``wells.parquet`` and ``wells.csv`` from the committed wells, row-major.
+    """Write ``fields.parquet``, ``wells.parquet``, ``wells.csv`` and ``calls.json`` from the committed wells.
 
     The treatments of `layout` stand in the well table, and in ``layout.parquet`` for those who read nuclei and fields;
-    a well that it does not name has nulls. Fields are flagged by `limits`, None for the recipe's defaults. Every
-    expected well must be committed, failed ones too: a table of a run that was interrupted would look whole.
+    a well that it does not name has nulls. Fields are flagged by `limits`, and what counts and how nuclei are called is
+    told by `rules`; None for the recipe's defaults. Every expected well must be committed, failed ones too: a table of
+    a run that was interrupted would look whole.
 
     Raises:
         OutputError: a well has no commit; names all of them.
@@ -179,20 +186,27 @@ def finish_tables(
             f"({', '.join(lost)}). Start the run again: it makes the missing wells only."
         )
     done = [commit for commit in commits.values() if commit is not None]
-    fields = flag_fields([row for commit in done for row in commit.fields], limits or FieldLimits())
+    rules = rules or CallRules()
+    flagged = flag_fields([row for commit in done for row in commit.fields], limits or FieldLimits())
+    fields = judge_fields(flagged, rules.flags, rules.exclusions)
+    calls = find_calls(run_dir, rules, measured, fields, layout.negative_controls if layout else ())
+    of_well: dict[str, list[dict[str, Any]]] = {commit.well: [] for commit in done}
+    for row in fields:
+        of_well[row["Metadata_Well"]].append(row)
     wells = [
-        {**row, **(layout.of(commit.well) if layout else {})}
-        for commit in done
-        for row in _well_rows(run_dir, commit, measured)
+        {**row, **(layout.of(well) if layout else {})}
+        for well, rows in of_well.items()
+        for row in _well_rows(run_dir, rows, measured, calls, rules.minimum_fields)
     ]
-    schema = well_schema(measured, layout.columns if layout else ())
+    schema = well_schema(measured, layout.columns if layout else (), calls.gate_names)
     tables = PlateTables(
-        pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=schema)
+        pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=schema), calls
     )
     if layout and layout.columns:
         replace_file(run_dir / LAYOUT_FILE, _parquet(_layout_table(layout)))
     else:
         (run_dir / LAYOUT_FILE).unlink(missing_ok=True)
+    write_calls(run_dir, calls)
     replace_file(run_dir / "fields.parquet", _parquet(tables.fields))
     replace_file(run_dir / "wells.parquet", _parquet(tables.wells))
     text = io.BytesIO()
@@ -201,19 +215,26 @@ def finish_tables(
     return tables
 
 
-def _well_rows(run_dir: Path, commit: WellCommit, measured: Measured) -> list[dict[str, Any]]:
-    """The well's rows of the well table, one a time point; reads the features of this well alone."""
+def _well_rows(
+    run_dir: Path, fields: Sequence[Mapping[str, Any]], measured: Measured, calls: Calls, minimum_fields: float
+) -> list[dict[str, Any]]:
+    """The well's rows of the well table, one a time point; reads the nuclei of this well alone."""
     features = [column.name for column in nucleus_columns(measured) if column.name.startswith("Nuclei_")]
-    read = [*features, "Metadata_Timepoint", "Metadata_QC_TouchesEdge"]
-    # Half the time of read_table, which sets up a dataset for one small file.
-    with pq.ParquetFile(well_table_path(run_dir, commit.well)) as file:
-        table = file.read(read, use_threads=False)
-    arrays = {name: table[name].to_numpy() for name in read}
+    names = tuple(dict.fromkeys((*features, *PLACES, *calls.features)))
+    nuclei = read_columns(well_table_path(run_dir, str(fields[0]["Metadata_Well"])), names)
+    called = call_nuclei(calls, nuclei, fields)
     rows = []
-    for timepoint in sorted({row["Metadata_Timepoint"] for row in commit.fields}):
-        fields = [row for row in commit.fields if row["Metadata_Timepoint"] == timepoint]
-        whole = (arrays["Metadata_Timepoint"] == timepoint) & ~arrays["Metadata_QC_TouchesEdge"].astype(bool)
-        rows.append(well_row(fields, {name: arrays[name] for name in features}, whole))
+    for timepoint in sorted({row["Metadata_Timepoint"] for row in fields}):
+        here = nuclei["Metadata_Timepoint"] == timepoint
+        rows.append(
+            well_row(
+                [row for row in fields if row["Metadata_Timepoint"] == timepoint],
+                {name: nuclei[name][here] for name in (*features, *PLACES)},
+                {name: values[here] for name, values in called.items()},
+                calls.refused,
+                minimum_fields,
+            )
+        )
     return rows
 
 

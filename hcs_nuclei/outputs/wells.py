@@ -1,13 +1,20 @@
-"""A well's field rows and nuclei in, its row of the well table out: counts, QC and medians at one time point."""
+"""A well's field rows and nuclei in, its row of the well table out: counts, QC, fractions and aggregates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hcs_nuclei.columns import DNA_CLASSES, NUCLEUS_CLASSES, field_flags
+from hcs_nuclei.outputs.calls import Called
+from hcs_nuclei.screening.aggregates import aggregate
+from hcs_nuclei.screening.density import Frame, density_per_mm2
+
+#: Columns of the nucleus table, beside features, that a row is made from.
+PLACES = ("Metadata_Field", "Metadata_Timepoint", "Metadata_BoundingBox_Right", "Metadata_BoundingBox_Bottom")
 _IDENTITY = (
     "Metadata_Plate",
     "Metadata_Acquisition",
@@ -16,35 +23,48 @@ _IDENTITY = (
     "Metadata_Column",
     "Metadata_Timepoint",
 )
+_FLAGS = tuple(column.name for column in field_flags())
+
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def well_row(
-    fields: Sequence[Mapping[str, Any]], features: Mapping[str, npt.NDArray[np.float64]], whole: npt.NDArray[np.bool_]
+    fields: Sequence[Mapping[str, Any]], nuclei: Arrays, called: Called, refused: Collection[str], minimum_fields: float
 ) -> dict[str, Any]:
     """The row of one well at one time point, without what :func:`hcs_nuclei.columns.well_columns` does not name.
 
     Args:
-        fields: the well's rows of the field table at this time point, at least one; a field is measured where its
-            ``Metadata_Object_Count`` is not None.
-        features: by ``Nuclei_*`` name an array (n,), NaN where a nucleus has no value.
-        whole: (n,), whether the nucleus lies wholly in its field; medians are over these.
+        fields: the well's rows of the field table at this time point, at least one, flagged and judged; a field is
+            measured where its ``Metadata_Object_Count`` is not None.
+        nuclei: at this time point, by ``Nuclei_*`` name and by those of :data:`PLACES` an array (n,), NaN where a
+            nucleus has no value.
+        called: what the same nuclei are called, as :func:`hcs_nuclei.outputs.calls.call_nuclei` has it.
+        refused: those of its columns for which the plate gives no rule.
+        minimum_fields: share of the fields that must be valid, 0-1.
     """
     measured = [row for row in fields if row["Metadata_Object_Count"] is not None]
+    valid = [row for row in fields if row["Metadata_Valid"]]
     count = sum(row["Metadata_Object_Count"] for row in measured) if measured else None
-    pixels = [row["Metadata_Height"] * row["Metadata_Width"] for row in measured]
+    enough = bool(valid) and len(valid) >= minimum_fields * len(fields)
+    used = called["Metadata_Aggregated"]
     return {
         **{name: fields[0][name] for name in _IDENTITY},
         "status": _status(fields, measured),
-        "error": _errors(fields),
+        "error": _by_field(fields, "error"),
         "Metadata_Site_Count_Expected": len(fields),
         "Metadata_Site_Count": len(measured),
+        "Metadata_Site_Count_Valid": len(valid),
+        "Metadata_Excluded": all(row["Metadata_Excluded"] for row in fields),
+        "Metadata_Exclusion_Reason": _by_field(fields, "Metadata_Exclusion_Reason"),
+        "Metadata_QC_TooFewFields": not enough,
         "Metadata_Object_Count": count,
         "Metadata_Object_Count_PerField": None if count is None else count / len(measured),
-        "Metadata_Density_per_mm2": None if count is None else _density(count, measured, pixels),
-        "Metadata_NuclearAreaFraction": _area_fraction(measured, pixels),
-        "Metadata_QC_Blank_Fields": _flagged(measured, "Metadata_QC_Blank"),
-        "Metadata_QC_Saturated_Fields": _flagged(measured, "Metadata_QC_Saturated"),
-        **{f"Median_{name}": _median(values[whole]) for name, values in features.items()},
+        "Metadata_Density_per_mm2": _density(valid, nuclei) if enough else None,
+        "Metadata_NuclearAreaFraction": _area_fraction(valid) if enough else None,
+        **{f"{name}_Fields": sum(bool(row[name]) for row in measured) if measured else None for name in _FLAGS},
+        "Metadata_Count_Aggregated": int(np.count_nonzero(used)) if enough else None,
+        **(_fractions(called, used, refused) if enough else {}),
+        **(_aggregates(nuclei, used) if enough else {}),
     }
 
 
@@ -54,38 +74,65 @@ def _status(fields: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
     return "ok" if all(row["status"] == "ok" for row in fields) else "incomplete"
 
 
-def _errors(fields: Sequence[Mapping[str, Any]]) -> str:
-    """Each error once, with the fields that have it: ``field 2: no file; fields 3, 4: truncated``."""
+def _by_field(fields: Sequence[Mapping[str, Any]], column: str) -> str:
+    """Each text once, with the fields that have it: ``field 2: no file; fields 3, 4: truncated``."""
     numbers: dict[str, list[str]] = {}
     for row in fields:
-        if row["error"]:
-            numbers.setdefault(row["error"], []).append(str(row["Metadata_Field"]))
+        if row[column]:
+            numbers.setdefault(row[column], []).append(str(row["Metadata_Field"]))
     return "; ".join(
-        f"field{'s' if len(which) > 1 else ''} {', '.join(which)}: {error}" for error, which in numbers.items()
+        f"field{'s' if len(which) > 1 else ''} {', '.join(which)}: {text}" for text, which in numbers.items()
     )
 
 
-def _density(count: int, measured: Sequence[Mapping[str, Any]], pixels: Sequence[int]) -> float | None:
-    """Nuclei per mm² of the measured fields; None where the pixel size of one of them is unknown."""
-    area = 0.0
-    for row, size in zip(measured, pixels, strict=True):
-        if row["Metadata_PixelSize_um"] is None:
-            return None
-        area += size * (row["Metadata_PixelSize_um"] / 1000) ** 2
-    return count / area
-
-
-def _area_fraction(measured: Sequence[Mapping[str, Any]], pixels: Sequence[int]) -> float | None:
-    if not measured or any(row["Metadata_NuclearAreaFraction"] is None for row in measured):
+def _density(valid: Sequence[Mapping[str, Any]], nuclei: Arrays) -> float | None:
+    """Nuclei per mm² of the valid fields; None where the pixel size of one of them is unknown."""
+    if any(row["Metadata_PixelSize_um"] is None for row in valid):
         return None
-    inside = [row["Metadata_NuclearAreaFraction"] * size for row, size in zip(measured, pixels, strict=True)]
+    frames = []
+    for row in valid:
+        here = nuclei["Metadata_Field"] == row["Metadata_Field"]
+        x, y = row["Metadata_Position_X"], row["Metadata_Position_Y"]
+        right, bottom = (nuclei[f"Metadata_BoundingBox_{side}"][here] for side in ("Right", "Bottom"))
+        shape = row["Metadata_Height"], row["Metadata_Width"]
+        position = None if x is None or y is None else (x, y)
+        frames.append(Frame(shape, row["Metadata_PixelSize_um"], position, right, bottom))
+    return density_per_mm2(frames)
+
+
+def _area_fraction(valid: Sequence[Mapping[str, Any]]) -> float | None:
+    if any(row["Metadata_NuclearAreaFraction"] is None for row in valid):
+        return None
+    pixels = [row["Metadata_Height"] * row["Metadata_Width"] for row in valid]
+    inside = [row["Metadata_NuclearAreaFraction"] * size for row, size in zip(valid, pixels, strict=True)]
     return float(sum(inside) / sum(pixels))
 
 
-def _flagged(measured: Sequence[Mapping[str, Any]], flag: str) -> int | None:
-    return sum(bool(row[flag]) for row in measured) if measured else None
+def _fractions(called: Called, used: npt.NDArray[np.bool_], refused: Collection[str]) -> dict[str, Any]:
+    """Number and share of the nuclei of `used` in each class and gate; None where none of them could be called."""
+    called = {name: values for name, values in called.items() if name not in refused}
+    positive: dict[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = {}
+    for column, classes in (("Metadata_Class_Nucleus", NUCLEUS_CLASSES), ("Metadata_Class_DNA", DNA_CLASSES)):
+        if column in called:
+            known = used & np.array([name is not None for name in called[column]], dtype=bool)
+            positive |= {end: (known, called[column] == name) for name, end in classes.items()}
+    for column, values in called.items():
+        if isinstance(values, np.ma.MaskedArray):
+            known = used & ~np.ma.getmaskarray(values)
+            positive[column.removeprefix("Metadata_")] = known, values.data
+    found: dict[str, Any] = {}
+    for name, (known, is_positive) in positive.items():
+        total, count = np.count_nonzero(known), np.count_nonzero(known & is_positive)
+        found[f"Metadata_Count_{name}"] = int(count)
+        found[f"Metadata_Fraction_{name}"] = float(count / total) if total else None
+    return found
 
 
-def _median(values: npt.NDArray[np.float64]) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if known.size else None
+def _aggregates(nuclei: Arrays, used: npt.NDArray[np.bool_]) -> dict[str, float | None]:
+    names = [name for name in nuclei if name.startswith("Nuclei_")]
+    features = np.array([nuclei[name][used] for name in names], dtype=np.float64).reshape(len(names), -1)
+    return {
+        f"{prefix}{name}": None if np.isnan(value) else float(value)
+        for prefix, values in aggregate(features).items()
+        for name, value in zip(names, values, strict=True)
+    }

@@ -14,6 +14,7 @@ from hcs_nuclei.layouts import Layout
 from hcs_nuclei.measurement import Reach, reach_in_pixels
 from hcs_nuclei.outputs.provenance import Calibration, Illumination, RunRecord
 from hcs_nuclei.plate import Channel, Plate, Well
+from hcs_nuclei.screening.exclusions import Exclusions
 from hcs_nuclei.settings import Settings
 
 #: Rises whenever the same input, settings and model would give other labels or features.
@@ -96,7 +97,8 @@ class Plan:
     """A run that is ready to go on: its context, its plate, the wells that are outstanding.
 
     `finished` wells are already there; `record` is what ``run.json`` holds, None before the plate was calibrated;
-    `layout` has the treatments; `illumination` is what is known of it before the plate was calibrated.
+    `layout` has the treatments, `exclusions` what is left out by hand; `illumination` is what is known of it before the
+    plate was calibrated.
     """
 
     context: Context
@@ -105,6 +107,7 @@ class Plan:
     finished: int
     record: RunRecord | None
     layout: Layout | None = None
+    exclusions: Exclusions | None = None
     illumination: Illumination | None = None
 
 

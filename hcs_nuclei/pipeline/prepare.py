@@ -10,15 +10,18 @@ import os
 import shutil
 import uuid
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hcs_nuclei.errors import ChannelError, OutputError, RunConflictError, listed
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.models.store import resolve_model
+from hcs_nuclei.outputs.calls import CALLS_FILE
 from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
 from hcs_nuclei.outputs.provenance import RUN_FILE, RunRecord, read_record
 from hcs_nuclei.outputs.tables import read_commit, well_table_path
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE
+from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions
 from hcs_nuclei.pipeline.illumination import check_same_illumination, known_illumination
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob, well_fingerprint
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
@@ -41,7 +44,7 @@ _NUCLEAR_NAMES = (
     "nuclear",
 )
 _PREVIOUS = ".previous"
-_TABLES = ("nuclei", "fields.parquet", "wells.parquet", "wells.csv", "report.html", LAYOUT_FILE, RUN_FILE)
+_TABLES = ("nuclei", "fields.parquet", "wells.parquet", "wells.csv", "report.html", LAYOUT_FILE, CALLS_FILE, RUN_FILE)
 _RETRY_STATUSES = frozenset({"missing", "unreadable", "failed", "incomplete"})
 
 
@@ -65,6 +68,7 @@ def prepare_plate(
     check_output(run_dir, directory, plate)
     record = None if overwrite else read_record(run_dir)
     layout, settings = choose_layout(plate, settings, run_dir, record)
+    exclusions, settings = choose_exclusions(plate, settings, record)
     illumination = known_illumination(plate, settings.illumination)
     context = Context(
         root=plate.root,
@@ -79,18 +83,20 @@ def prepare_plate(
         model_directory=model_directory,
         model_sha256=card.sha256,
     )
+    check_rules(settings, context.measured, layout, plate)
+    told = partial(Plan, layout=layout, exclusions=exclusions, illumination=illumination)
     if record is None:
         if not overwrite and (context.run_dir / "nuclei").is_dir() and any((context.run_dir / "nuclei").iterdir()):
             raise RunConflictError(
                 f"{context.run_dir} holds tables but no {RUN_FILE}, so it cannot be told what they were made from. "
                 "Choose another --out, or process the plate again with --overwrite."
             )
-        return Plan(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None, layout, illumination), card
+        return told(context, plate, tuple(WellJob(w, "") for w in plate.wells), 0, None), card
     check_same(record, context, card)
     check_same_illumination(record.calibration.illumination, illumination, run_dir)
     context = replace(context, calibration=record.calibration)
     outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
-    return Plan(context, plate, outstanding, finished, record, layout, illumination), card
+    return told(context, plate, outstanding, finished, record), card
 
 
 def choose_channel(plate: Plate, wanted: str | None) -> Channel:

@@ -19,6 +19,7 @@ from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.pipeline.calibrate import calibrate_plate, lit_sample, sample_fields
+from hcs_nuclei.pipeline.calling import nuclear_image
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards, well_fingerprint
 from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
@@ -214,7 +215,11 @@ def end_run(plan: Plan, summaries: list[WellSummary], on_progress: OnProgress = 
         wells_by_status=record.outcome.wells_by_status,
         fields_by_status=record.outcome.fields_by_status,
         faults=record.outcome.faults,
-        warnings=(*record.warnings, *(record.layout.warnings if record.layout else ())),
+        warnings=(
+            *record.warnings,
+            *(record.layout.warnings if record.layout else ()),
+            *record.outcome.warnings,
+        ),
         layout=layout_words(record.layout),
     )
 
@@ -239,6 +244,7 @@ def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
             fields=sum(len(w.fields) for w in plate.wells),
             timepoints=plate.timepoints,
             pixel_size_um=plate.pixel_size_um,
+            nuclear_image=nuclear_image(plate, context.nuclear.token, context.settings.z),
         ),
         channels=tuple(
             ChannelRecord(token=c.token, name=c.name, column=column, nuclear=c == context.nuclear)

@@ -342,7 +342,7 @@ def _predict(view: _View, context: Context, segmenter: Segmenter) -> None:
     assert context.calibration is not None
     image = view.images[context.nuclear.token]
     if image.min() == image.max():  # lamp, shutter or export: no model is asked what it sees in nothing
-        view.prediction = Prediction.of_nothing((image.shape[0], image.shape[1]))
+        view.prediction = Prediction.of_nothing(image)
         return
     try:
         view.prediction = segmenter.prediction_for(image, context.calibration.diameter_px)

@@ -7,19 +7,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: What stands before a feature's name in the well table, and what it says of the well's nuclei.
-AGGREGATES = {
-    "Median_": "median",
-    "MAD_": "median absolute deviation from the median (times 1.4826: a standard deviation, if normal)",
-    "Mean_": "mean",
-    "Std_": "standard deviation (n - 1)",
-    "P05_": "5th percentile",
-    "P95_": "95th percentile",
-}
-
 
 def aggregate(features: Floats) -> dict[str, Floats]:
-    """Every statistic of :data:`AGGREGATES`, (f,) float64 by prefix, of `features`, (f, n) float64.
+    """Every statistic of :data:`hcs_nuclei.columns.AGGREGATES`, (f,) float64 by prefix, of `features`, (f, n) float64.
 
     NaN is a nucleus without that value and stays out; a feature without values has NaN, and so has the standard
     deviation of a single one. Percentiles interpolate linearly, as ``numpy.percentile``. The order of the nuclei

@@ -20,8 +20,6 @@ from hcs_nuclei.settings.aggregation import CallSettings
 
 Floats = npt.NDArray[np.float64]
 
-#: ``Metadata_Class_Nucleus``.
-NUCLEUS_CLASSES = ("interphase", "mitotic", "apoptotic-like", "debris")
 #: Fewer nuclei give no medians that a threshold may rest on.
 FEWEST_NUCLEI = 50
 
@@ -67,9 +65,10 @@ def nucleus_class(
     reference: NucleusReference,
     rules: CallSettings,
 ) -> npt.NDArray[np.object_]:
-    """(n,) of :data:`NUCLEUS_CLASSES` for nuclei of (n,) area (px²), intensities (counts) and eccentricity (0-1).
+    """(n,) of :data:`hcs_nuclei.columns.NUCLEUS_CLASSES` of nuclei.
 
-    None where one of these is NaN, or the reference was refused.
+    Area (px²), intensities (counts) and eccentricity (0-1) are (n,). None where one of these is NaN, or the reference
+    was refused.
     """
     classes = np.full(area.shape, None, dtype=object)
     if reference.area is None or reference.mean is None or reference.integrated is None:

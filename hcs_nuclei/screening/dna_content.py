@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from hcs_nuclei.columns import DNA_CLASSES
+
 Floats = npt.NDArray[np.float64]
 
-#: ``Metadata_Class_DNA``, in order of content. What lies between the peaks is not called S: that needs EdU or the like.
-DNA_CLASSES = ("sub-G1", "2N", "2N-4N", "4N", ">4N")
 #: Cuts lie so many standard deviations of the G1 peak from 2N and 4N: inwards, and outwards, where a tail is expected.
 _INWARDS, _OUTWARDS = 2.0, 3.0
 #: No peak is taken for sharper: rounding and the histogram add to it.
@@ -83,12 +83,12 @@ def dna_content(stain: Floats, peak: G1Peak) -> Floats:
 
 
 def dna_class(content: Floats, peak: G1Peak) -> npt.NDArray[np.object_]:
-    """(n,) of :data:`DNA_CLASSES`; None where `content`, (n,) in N, is NaN or there is no peak."""
+    """(n,) of :data:`hcs_nuclei.columns.DNA_CLASSES`; None where `content`, (n,) in N, is NaN or there is no peak."""
     classes = np.full(content.shape, None, dtype=object)
     if peak.spread is None:
         return classes
     known = np.flatnonzero(~np.isnan(content))
-    names = np.array(DNA_CLASSES, dtype=object)
+    names = np.array(list(DNA_CLASSES), dtype=object)
     classes[known] = names[np.searchsorted(dna_cuts(peak.spread), content[known], side="right")]
     return classes
 

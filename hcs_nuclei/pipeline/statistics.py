@@ -1,0 +1,222 @@
+"""The well table in, what its controls, treatments and doses say out: normalised columns, tables, and warnings.
+
+None of it changes a nucleus, so it is no part of any fingerprint: another layout or other readouts make it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hcs_nuclei.columns import Column, Measured, well_columns
+from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, normalised_columns, readout_name
+from hcs_nuclei.errors import SettingsError
+from hcs_nuclei.outputs.tables import append_columns, write_rows
+from hcs_nuclei.plate import PLATE_FORMATS
+from hcs_nuclei.screening.plate_statistics import (
+    LOW_Z_PRIME,
+    ReadoutWells,
+    control_rows,
+    dose_rows,
+    effect_rows,
+    replicate_rows,
+)
+from hcs_nuclei.screening.treated_wells import TreatedWells
+from hcs_nuclei.settings import Settings, StatisticsSettings
+from hcs_nuclei.settings.statistics import NUCLEAR
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STATISTICS_FILE, DOSE_RESPONSE_FILE, REPLICATES_FILE = "statistics", "dose_response", "replicates"
+#: What a run directory may hold of them.
+STATISTICS_FILES = tuple(
+    f"{name}.{kind}" for name in (STATISTICS_FILE, DOSE_RESPONSE_FILE, REPLICATES_FILE) for kind in ("parquet", "csv")
+)
+#: The primary count, and what stands in for it where the size of a pixel is not known: never a raw count, which falls
+#: with every field that is lost.
+DENSITY, PER_FIELD = "Metadata_Density_per_mm2", "Metadata_Object_Count_PerField"
+#: A well of which one of these is true has no figures.
+_INVALID = ("Metadata_Excluded", "Metadata_QC_TooFewFields")
+#: An effect of the plate that is warned of; smaller ones stand in the table.
+_WARN_PERCENT = 10.0
+_PLATE = ("Metadata_Plate", "Metadata_Acquisition", "Metadata_Timepoint")
+
+
+def readouts_of(settings: StatisticsSettings, measured: Measured, gates: Iterable[str] = ()) -> tuple[str, ...]:
+    """The readouts of a recipe as the well table names them.
+
+    Raises:
+        SettingsError: one is no column of numbers of the well table; names it and what is alike.
+    """
+    numbers = [c.name for c in well_columns(measured, (), tuple(gates)) if c.dtype not in {"string", "bool"}]
+    names = tuple(name.replace(NUCLEAR, measured.nuclear) for name in settings.readouts)
+    for name in names:
+        if name not in numbers:
+            alike = [n for n in numbers if name.casefold().rpartition("_")[0] in n.casefold()][:6]
+            raise SettingsError(
+                f"statistics.readouts: the well table has no column of numbers {name}"
+                + (f"; it has {', '.join(alike)}" if alike else "")
+                + ". Columns are listed in docs/reference/columns.md."
+            )
+    return names
+
+
+@dataclass(frozen=True)
+class PlateStatistics:
+    """What is told of one plate: how, of which readouts, and the number of wells that its format has."""
+
+    settings: StatisticsSettings
+    readouts: tuple[str, ...]
+    wells_in_format: int
+
+    @classmethod
+    def of(cls, settings: Settings, measured: Measured, wells_in_format: int) -> PlateStatistics:
+        """For a recipe and what was measured.
+
+        Raises:
+            SettingsError: a readout is no column of numbers of the well table.
+        """
+        readouts = readouts_of(settings.statistics, measured, settings.gates)
+        return cls(settings.statistics, readouts, wells_in_format)
+
+    def normalised(self, wells: pa.Table) -> pa.Table:
+        """The well table with the normalised columns behind it; as it is where the layout names no negative control."""
+        times = list(self._times(wells))
+        if not any(treated.negative.any() for treated, _, _ in times):
+            return wells
+        settings = self.settings
+        one_positive = all(len(treated.positives) == 1 for treated, _, _ in times)
+        methods: list[tuple[str, Callable[[ReadoutWells], Any]]] = [
+            ("PercentOfControl", lambda readout: readout.percent),
+            ("RobustZ", lambda readout: readout.z),
+            *([("PercentInhibition", lambda readout: readout.inhibition)] * one_positive),
+            *([("BScore", lambda readout: readout.patterns_taken_out("b_score"))] * settings.b_score),
+            *([("Loess", lambda readout: readout.patterns_taken_out("loess"))] * settings.loess),
+        ]
+        values = {
+            f"{kind}_{readout_name(name)}": np.full(wells.num_rows, np.nan)
+            for name in self._names(wells)
+            for kind, _ in methods
+        }
+        for _, places, readouts in times:
+            for name, readout in readouts.items():
+                for kind, method in methods:
+                    values[f"{kind}_{readout_name(name)}"][places] = method(readout)
+        sources = [_column(wells, name) for name in self._names(wells)]
+        columns = normalised_columns(sources, inhibition=one_positive, b_score=settings.b_score, loess=settings.loess)
+        return append_columns(wells, columns, values)
+
+    def write(self, run_dir: Path, wells: pa.Table) -> tuple[str, ...]:
+        """Write the tables that the layout's treatments allow, take away those that it does not, and return warnings.
+
+        Raises:
+            OSError: a table cannot be written; a former one is then as it was.
+        """
+        statistics: list[dict[str, Any]] = []
+        doses: list[dict[str, Any]] = []
+        replicates: list[dict[str, Any]] = []
+        warnings: list[str] = []
+        shape = PLATE_FORMATS[self.wells_in_format]
+        for treated, places, readouts in self._times(wells):
+            plate = {name: wells[name][int(places[0])].as_py() for name in _PLATE}
+            if not treated.any_known:
+                continue
+            count = readouts.get(DENSITY) or readouts.get(PER_FIELD) or self._count(wells, treated, places)
+            for name, readout in readouts.items():
+                of = {**plate, "Metadata_Readout": name}
+                statistics += [{**of, **row} for row in (*control_rows(readout), *effect_rows(readout, shape))]
+                doses += [{**of, **row} for row in dose_rows(readout, count, self.settings.normalise)]
+                replicates += [{**of, **row} for row in replicate_rows(readout, count)]
+            warnings += self._cautions(readouts)
+        for name, rows, columns in (
+            (STATISTICS_FILE, statistics, STATISTICS),
+            (DOSE_RESPONSE_FILE, doses, DOSE_RESPONSE),
+            (REPLICATES_FILE, replicates, REPLICATES),
+        ):
+            write_rows(run_dir / f"{name}.parquet", rows, columns)
+        if statistics and DENSITY in self.readouts and DENSITY not in self._names(wells):
+            warnings.append(
+                "The size of a pixel is not known, so there is no density: nuclei per measured field stand in for it."
+            )
+        return (*dict.fromkeys(warnings), *_low_controls(statistics), *_strong_effects(statistics))
+
+    def _names(self, wells: pa.Table) -> tuple[str, ...]:
+        """The readouts, with the count per field for a density that no well has."""
+        if wells[DENSITY].null_count < wells.num_rows:
+            return self.readouts
+        return tuple(dict.fromkeys(PER_FIELD if name == DENSITY else name for name in self.readouts))
+
+    def _times(self, wells: pa.Table) -> Iterator[tuple[TreatedWells, Any, dict[str, ReadoutWells]]]:
+        """(wells, their row numbers in the table (n,), readouts by name) of each time point."""
+        times = wells["Metadata_Timepoint"].to_numpy()
+        for time in np.unique(times):
+            places = np.flatnonzero(times == time)
+            here = wells.take(places)
+            known = [name for name in _TREATMENT if name in wells.column_names]
+            treated = TreatedWells.of({name: here[name].to_pylist() for name in known})
+            yield treated, places, {name: ReadoutWells(treated, _values(here, name)) for name in self._names(wells)}
+
+    def _count(self, wells: pa.Table, treated: TreatedWells, places: Any) -> ReadoutWells:
+        """The primary count where it is no readout."""
+        name = DENSITY if wells[DENSITY].null_count < wells.num_rows else PER_FIELD
+        return ReadoutWells(treated, _values(wells.take(places), name))
+
+    def _cautions(self, readouts: Mapping[str, ReadoutWells]) -> Iterator[str]:
+        asked = [name for name, on in (("B-score", self.settings.b_score), ("loess", self.settings.loess)) if on]
+        for name, readout in readouts.items() if asked else ():
+            for words in readout.cautions():
+                yield f"{' and '.join(asked)} of {readout_name(name)} may take effects for patterns: {words}."
+
+
+_TREATMENT = (
+    "Metadata_Row",
+    "Metadata_Column",
+    "Metadata_control_type",
+    "Metadata_Compound",
+    "Metadata_Concentration",
+    "Metadata_Concentration_unit",
+    "Metadata_Replicate",
+)
+
+
+def _values(wells: pa.Table, name: str) -> Any:
+    """A readout of wells, float64 (n,); NaN where it is null or the well does not count."""
+    values = wells[name].cast("float64").to_numpy().copy()
+    for flag in _INVALID:
+        if flag in wells.column_names:
+            values[wells[flag].fill_null(False).to_numpy().astype(bool)] = np.nan
+    return values
+
+
+def _column(wells: pa.Table, name: str) -> Column:
+    described = wells.schema.field(name).metadata or {}
+    return Column(name, "float64", *(described.get(key, b"").decode() for key in (b"unit", b"meaning")))
+
+
+def _low_controls(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One warning for each positive control: the readouts by which it is not told from the negative one."""
+    low: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row["Metadata_Statistic"] == "ZPrime" and row["Notable"]:
+            worst = low.setdefault(row["Metadata_Control"], {})
+            name = readout_name(row["Metadata_Readout"])
+            worst[name] = min(row["Value"], worst.get(name, row["Value"]))
+    for control, readouts in low.items():
+        listed = ", ".join(f"{value:.2g} in {name}" for name, value in readouts.items())
+        yield f"Z′ of {control} is below {LOW_Z_PRIME}: {listed}."
+
+
+def _strong_effects(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """One warning for each effect of the plate of 10 % or more, with the readouts that it is seen in."""
+    strong: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["Notable"] and row["Percent"] is not None and abs(row["Percent"]) >= _WARN_PERCENT:
+            strong.setdefault(row["Metadata_Statistic"], {})[readout_name(row["Metadata_Readout"])] = row["Words"]
+    for effect, readouts in strong.items():
+        listed = "; ".join(f"{name} {words}" for name, words in readouts.items())
+        yield f"{effect}: {listed}."
