@@ -69,4 +69,5 @@ def _without_background(pixels: Floats) -> Floats:
     coarse = opening(pixels[::_EVERY, ::_EVERY], disk(_BACKGROUND_RADIUS))
     place = [np.arange(edge) * ((edge / _EVERY - 1) / (edge - 1)) for edge in pixels.shape]
     background = ndimage.map_coordinates(coarse, np.meshgrid(*place, indexing="ij"), order=1, mode="nearest")
-    return np.maximum(pixels - background, 0.0)
+    above: Floats = np.maximum(pixels - background, 0.0)
+    return above

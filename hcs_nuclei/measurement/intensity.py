@@ -87,12 +87,14 @@ def _nearest(ordered: Floats, starts: Indices, areas: Indices, centre: Floats, k
     far above the centre as below it, or the k that begin one before.
     """
     low, high = np.zeros_like(areas), areas - k
-    while np.any(low < high):
+    while np.any(going := low < high):
         middle = (low + high) // 2
         reaches = ordered[starts + middle + k - 1] - centre >= centre - ordered[starts + middle]
-        low, high = np.where(reaches, low, middle + 1), np.where(reaches, middle, high)
+        low, high = np.where(going & ~reaches, middle + 1, low), np.where(going & reaches, middle, high)
     first, before = (starts + place for place in (low, np.maximum(low - 1, 0)))
-    return np.minimum(*(np.maximum(centre - ordered[i], ordered[i + k - 1] - centre) for i in (first, before)))
+    one, other = (np.maximum(centre - ordered[i], ordered[i + k - 1] - centre) for i in (first, before))
+    nearest: Floats = np.minimum(one, other)
+    return nearest
 
 
 def _at_the_edge(values: npt.NDArray[Any], edge_areas: Indices) -> dict[str, Floats]:

@@ -65,7 +65,8 @@ def _sums(image: npt.NDArray[Any]) -> Floats:
     rows = np.zeros((height // PART, width))
     for step in range(PART):
         rows += whole[step::PART]
-    return rows.reshape(height // PART, width // PART, PART).sum(axis=2)
+    sums: Floats = rows.reshape(height // PART, width // PART, PART).sum(axis=2)
+    return sums
 
 
 def _lower_quartile(values: Floats) -> float:

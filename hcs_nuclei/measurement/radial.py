@@ -1,7 +1,7 @@
 """How one channel is spread from the middle of every nucleus to its outline, all nuclei at once.
 
 Named and defined as CellProfiler's MeasureObjectIntensityDistribution with four rings scaled to the nucleus: the middle
-is the pixel deepest inside; a pixel's ring follows from its distance to the middle, as a share of that and of its depth.
+is the pixel deepest inside; a pixel's ring follows from its distance to the middle over the sum of that and its depth.
 That distance is counted in steps to the eight neighbours as the crow flies; CellProfiler's stays inside the nucleus.
 """
 
@@ -43,7 +43,7 @@ class Rounds:
     def table(self, values: npt.NDArray[Any]) -> Floats:
         """(n, rings, wedges) sums of (p,) `values`, one for each pixel."""
         sums = np.bincount(self.cell, values, minlength=self.count * RADIAL_BINS * _WEDGES)
-        return sums.reshape(self.count, RADIAL_BINS, _WEDGES)
+        return sums.reshape(self.count, RADIAL_BINS, _WEDGES).astype(np.float64)
 
 
 def measure_radial(image: npt.NDArray[Any], rounds: Rounds) -> dict[str, Floats]:

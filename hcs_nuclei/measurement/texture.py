@@ -47,7 +47,7 @@ def measure_texture(
     owner = np.zeros((height + 2 * TEXTURE_SCALE_PX) * stride, dtype=np.int64)
     levels = np.zeros(owner.shape, dtype=np.int64)
     owner[at], levels[at] = np.where(level > 0, nucleus + 1, 0), level
-    measured = {}
+    measured: dict[str, Floats] = {}
     for number, (down, right) in enumerate(TEXTURE_DIRECTIONS):
         other = at + TEXTURE_SCALE_PX * (down * stride + right)
         pairs = (owner[at] > 0) & (owner[other] == owner[at])
@@ -123,11 +123,11 @@ class _Pairs:
     def _table(self, column: Indices, width: int) -> Floats:
         """(n, width) entries of each nucleus' matrix by `column`, (e,) numbers below `width`; both orders counted."""
         counts = np.bincount(self.nucleus * width + column, 2 * self.times, minlength=self.count * width)
-        return counts.reshape(self.count, width)
+        return counts.reshape(self.count, width).astype(np.float64)
 
     def _sum(self, values: npt.NDArray[Any]) -> Floats:
         """(n,) sum of (e,) `values` over each nucleus' entries."""
-        return np.bincount(self.nucleus, values, minlength=self.count)
+        return np.bincount(self.nucleus, values, minlength=self.count).astype(np.float64)
 
 
 def _entropy(shares: Floats) -> Floats:
