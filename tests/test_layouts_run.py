@@ -112,7 +112,8 @@ def layout(tmp_path: Path) -> Path:
     return path
 
 
-REMADE = {"wells.parquet", "wells.csv", "run.json", "layout.parquet"}
+STATISTICS = {f"{name}.{kind}" for name in ("statistics", "dose_response", "replicates") for kind in ("parquet", "csv")}
+REMADE = {"wells.parquet", "wells.csv", "run.json", "layout.parquet", "calls.json", *STATISTICS}
 
 
 def test_a_layout_remakes_the_well_table_and_no_well(
@@ -152,7 +153,7 @@ def test_a_layout_remakes_the_well_table_and_no_well(
     assert process_plate(finished.plate, out).layout == ""
     for name in ("wells.parquet", "wells.csv", "fields.parquet"):
         assert (run / name).read_bytes() == (finished.run / name).read_bytes()
-    assert not (run / "layout.parquet").exists()
+    assert not any((run / name).exists() for name in ("layout.parquet", *STATISTICS))
     assert record_in(run)["layout"] is None
 
 

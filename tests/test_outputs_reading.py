@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from outputs_samples import MEASURED, commit_well, field_row, make_plate, nuclei
 
-from hcs_nuclei.columns import Measured, nucleus_columns
+from hcs_nuclei.columns import NUCLEUS_CALLS, Measured, nucleus_columns
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs import (
     find_runs,
@@ -40,7 +40,7 @@ def runs(tmp_path: Path) -> Path:
 
 def test_one_run(runs: Path) -> None:
     frame = read_nuclei(runs / "P1")
-    assert list(frame.columns) == [column.name for column in nucleus_columns(MEASURED)]
+    assert list(frame.columns) == [column.name for column in (*nucleus_columns(MEASURED), *NUCLEUS_CALLS)]
     assert frame["Metadata_Well"].tolist() == ["B03"] * 5 + ["AA04"]
     assert frame["Metadata_ObjectNumber"].tolist() == [1, 2, 3, 1, 2, 1]
     assert len(read_fields(runs / "P1")) == 6

@@ -223,15 +223,17 @@ def test_well_rows_full_empty_failed_incomplete(tmp_path: Path) -> None:
     assert [row["Metadata_Object_Count_PerField"] for row in wells.values()] == [2.0, 0.0, None, 5.0]
     assert [row["Metadata_Site_Count"] for row in wells.values()] == [2, 2, 0, 1]
     assert {row["Metadata_Site_Count_Expected"] for row in wells.values()} == {2}
-    # 200 × 100 and 100 × 100 pixels of 0.5 µm are 0.005 + 0.0025 mm².
-    assert full["Metadata_Density_per_mm2"] == pytest.approx(4 / 0.0075)
+    # 200 × 100 pixels of 0.5 µm are 0.005 mm². The blank field of the full well counts in numbers, not in figures.
+    assert [row["Metadata_Site_Count_Valid"] for row in wells.values()] == [1, 2, 0, 1]
+    assert full["Metadata_Density_per_mm2"] == pytest.approx(3 / 0.005)
     assert part["Metadata_Density_per_mm2"] == pytest.approx(5 / 0.005)
     assert empty["Metadata_Density_per_mm2"] == 0
     assert failed["Metadata_Density_per_mm2"] is None
-    assert full["Metadata_NuclearAreaFraction"] == pytest.approx((0.25 * 2 + 0.5) / 3)
+    assert full["Metadata_NuclearAreaFraction"] == pytest.approx(0.25)
     assert (full["Metadata_QC_Blank_Fields"], full["Metadata_QC_Saturated_Fields"]) == (1, 1)
     assert failed["Metadata_QC_Blank_Fields"] is None
-    # Over nuclei 1, 2 of field 1 and 1 of field 2: the one at the edge is left out.
+    # Over nuclei 1 and 2 of field 1: the one at the edge is left out, and so is the blank field's.
+    assert full["Metadata_Count_Aggregated"] == 2
     assert math.floor(full[f"Median_{FEATURE}"]) == 1
     assert math.floor(part[f"Median_{FEATURE}"]) == 3
     assert empty[f"Median_{FEATURE}"] is None

@@ -30,6 +30,7 @@ from pipeline_runs import (
 
 from hcs_nuclei import read_fields, read_nuclei, read_wells
 from hcs_nuclei.cli import main
+from hcs_nuclei.columns import NUCLEUS_CALLS
 from hcs_nuclei.errors import ModelError, RunConflictError, RunFailedError
 from hcs_nuclei.outputs import level_count, read_level
 from hcs_nuclei.pipeline import Progress, begin_run, end_run, prepare_plate, process_plate, process_wells
@@ -149,7 +150,8 @@ def test_a_missing_channel_leaves_its_columns_empty_and_no_others(faulty: Faulty
     nuclei = read_nuclei(faulty.run, wells=["C02"])
     second = nuclei[nuclei.Metadata_Field == 2]
     assert len(second) > 0
-    empty_columns = {name for name in second if second[name].isna().all()}
+    # So small a plate gives no reference to call nuclei by.
+    empty_columns = {name for name in second if second[name].isna().all()} - {c.name for c in NUCLEUS_CALLS}
     assert empty_columns == {name for name in second if name.endswith("_FITC")}
     assert not nuclei[nuclei.Metadata_Field == 1].isna().any().any()
 

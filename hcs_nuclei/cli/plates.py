@@ -85,7 +85,9 @@ def _layout(plate: Plate, named: str | None) -> dict[str, Any] | None:
     if named == "none":
         return None
     found = read_vendor_layout(plate) if named in {None, "auto"} else read_layout(Path(str(named)).expanduser(), plate)
-    return found and {
+    if found is None:
+        return None
+    return {
         "source": found.source,
         "origin": found.origin,
         "columns": [column.name for column in found.columns],

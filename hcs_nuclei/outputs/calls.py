@@ -289,7 +289,8 @@ def _sample(
         rows = [row for row in fields if row["Metadata_Well"] == well]
         parts.append({**nuclei, **_state(nuclei, rows, calls.nucleus_flags)})
     names = (*features, "sound", "Metadata_Aggregated")
-    empty = {name: np.zeros(0, dtype=bool if name in names[-2:] else np.float64) for name in names}
+    flags = {name for name in features if name.startswith("Metadata_QC_")} | {*names[-2:]}
+    empty = {name: np.zeros(0, dtype=bool if name in flags else np.float64) for name in names}
     return {name: np.concatenate([part[name] for part in parts or [empty]]) for name in names}
 
 

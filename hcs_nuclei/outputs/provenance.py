@@ -125,7 +125,9 @@ class Outcome(_Part):
     fields_by_status: dict[str, int]
     nuclei: int
     faults: tuple[str, ...] = Field(description="one line for each field that is not ok")
-    warnings: tuple[str, ...] = Field(default=(), description="one line for each gate that could not be applied")
+    warnings: tuple[str, ...] = Field(
+        default=(), description="gates that could not be applied, controls that are not told apart, plate effects"
+    )
 
 
 class RunRecord(_Part):

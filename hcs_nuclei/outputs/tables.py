@@ -8,18 +8,16 @@ a time. Equal content gives equal bytes, and a file that holds them already is n
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from hcs_nuclei.columns import (
@@ -34,6 +32,7 @@ from hcs_nuclei.columns import (
 )
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.layouts import Layout
+from hcs_nuclei.outputs.arrow import VERSION_KEY, arrow_schema, csv_bytes, parquet_bytes
 from hcs_nuclei.outputs.calls import CallRules, Calls, call_nuclei, find_calls, read_columns, write_calls
 from hcs_nuclei.outputs.files import replace_file
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE, PLACE
@@ -42,21 +41,10 @@ from hcs_nuclei.plate import Plate, parse_well
 from hcs_nuclei.screening.field_flags import FieldLimits, flag_fields
 from hcs_nuclei.screening.validity import judge_fields
 
-_VERSION = b"schema_version"
 _FINGERPRINT = b"hcs_nuclei.fingerprint"
 _FIELDS = b"hcs_nuclei.fields"
-_ZSTD_LEVEL = 3
 #: Rows go by the last of these first, as NumPy's lexsort takes them.
 _ROW_ORDER = ("Metadata_ObjectNumber", "Metadata_Timepoint", "Metadata_Field")
-_TYPES = {
-    "string": pa.string(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "uint32": pa.uint32(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +69,17 @@ class PlateTables:
 
 def nucleus_schema(measured: Measured) -> pa.Schema:
     """Schema of ``nuclei/<well>.parquet`` for what is measured of a nucleus."""
-    return _schema(nucleus_columns(measured))
+    return arrow_schema(nucleus_columns(measured))
 
 
 def field_schema() -> pa.Schema:
     """Schema of ``fields.parquet``."""
-    return _schema(field_columns())
+    return arrow_schema(field_columns())
 
 
 def well_schema(measured: Measured, treatments: Sequence[Column] = (), gates: Sequence[str] = ()) -> pa.Schema:
     """Schema of ``wells.parquet`` for what is measured of a nucleus, the layout's treatments and the recipe's gates."""
-    return _schema(well_columns(measured, treatments, gates))
+    return arrow_schema(well_columns(measured, treatments, gates))
 
 
 def well_table_path(run_dir: Path, well: str) -> Path:
@@ -134,7 +122,7 @@ def write_well(
         _FINGERPRINT: fingerprint.encode(),
         _FIELDS: json.dumps(rows, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(),
     }
-    replace_file(path, _parquet(table.replace_schema_metadata(metadata)))
+    replace_file(path, parquet_bytes(table.replace_schema_metadata(metadata)))
     return WellCommit(str(rows[0]["Metadata_Well"]), fingerprint, tuple(rows))
 
 
@@ -154,7 +142,7 @@ def read_commit(path: Path) -> WellCommit | None:
                 return None
     except FileNotFoundError:
         return None
-    if metadata.get(_VERSION) != SCHEMA_VERSION.encode() or not {_FINGERPRINT, _FIELDS} <= metadata.keys():
+    if metadata.get(VERSION_KEY) != SCHEMA_VERSION.encode() or not {_FINGERPRINT, _FIELDS} <= metadata.keys():
         return None
     rows = json.loads(metadata[_FIELDS])
     return WellCommit(rows[0]["Metadata_Well"], metadata[_FINGERPRINT].decode(), tuple(rows))
@@ -167,13 +155,14 @@ def finish_tables(
     layout: Layout | None = None,
     limits: FieldLimits | None = None,
     rules: CallRules | None = None,
+    normalise: Callable[[pa.Table], pa.Table] = lambda wells: wells,
 ) -> PlateTables:
     """Write ``fields.parquet``, ``wells.parquet``, ``wells.csv`` and ``calls.json`` from the committed wells.
 
     The treatments of `layout` stand in the well table, and in ``layout.parquet`` for those who read nuclei and fields;
     a well that it does not name has nulls. Fields are flagged by `limits`, and what counts and how nuclei are called is
-    told by `rules`; None for the recipe's defaults. Every expected well must be committed, failed ones too: a table of
-    a run that was interrupted would look whole.
+    told by `rules`; None for the recipe's defaults. `normalise` puts behind the well table what needs all of it. Every
+    expected well must be committed, failed ones too: a table of a run that was interrupted would look whole.
 
     Raises:
         OutputError: a well has no commit; names all of them.
@@ -199,19 +188,16 @@ def finish_tables(
         for row in _well_rows(run_dir, rows, measured, calls, rules.minimum_fields)
     ]
     schema = well_schema(measured, layout.columns if layout else (), calls.gate_names)
-    tables = PlateTables(
-        pa.Table.from_pylist(fields, schema=field_schema()), pa.Table.from_pylist(wells, schema=schema), calls
-    )
+    well_table = normalise(pa.Table.from_pylist(wells, schema=schema))
+    tables = PlateTables(pa.Table.from_pylist(fields, schema=field_schema()), well_table, calls)
     if layout and layout.columns:
-        replace_file(run_dir / LAYOUT_FILE, _parquet(_layout_table(layout)))
+        replace_file(run_dir / LAYOUT_FILE, parquet_bytes(_layout_table(layout)))
     else:
         (run_dir / LAYOUT_FILE).unlink(missing_ok=True)
     write_calls(run_dir, calls)
-    replace_file(run_dir / "fields.parquet", _parquet(tables.fields))
-    replace_file(run_dir / "wells.parquet", _parquet(tables.wells))
-    text = io.BytesIO()
-    pyarrow.csv.write_csv(tables.wells, text)
-    replace_file(run_dir / "wells.csv", text.getvalue())
+    replace_file(run_dir / "fields.parquet", parquet_bytes(tables.fields))
+    replace_file(run_dir / "wells.parquet", parquet_bytes(tables.wells))
+    replace_file(run_dir / "wells.csv", csv_bytes(tables.wells))
     return tables
 
 
@@ -242,12 +228,7 @@ def _layout_table(layout: Layout) -> pa.Table:
     places = {name: (name, *parse_well(name)) for name in layout.wells}
     rows = [{**dict(zip(PLACE, place, strict=True)), **layout.of(name)} for name, place in places.items()]
     columns = [column for column in IDENTITY if column.name in PLACE]
-    return pa.Table.from_pylist(rows, schema=_schema((*columns, *layout.columns)))
-
-
-def _schema(columns: Sequence[Column]) -> pa.Schema:
-    fields = [pa.field(c.name, _TYPES[c.dtype], metadata={"unit": c.unit, "meaning": c.meaning}) for c in columns]
-    return pa.schema(fields, metadata={_VERSION: SCHEMA_VERSION.encode()})
+    return pa.Table.from_pylist(rows, schema=arrow_schema((*columns, *layout.columns)))
 
 
 def _nucleus_table(nuclei: Mapping[str, object], schema: pa.Schema) -> pa.Table:
@@ -275,7 +256,7 @@ def _row_order(table: pa.Table) -> Any:
 
 def _field_rows(fields: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
     """Field rows as they go into JSON: checked, in order of field and time point, NaN as None."""
-    schema = _schema(committed_field_columns())
+    schema = arrow_schema(committed_field_columns())
     for row in fields:
         _check_names(row, schema, "field row")
     rows = [{name: _plain(row[name]) for name in schema.names} for row in fields]
@@ -326,10 +307,3 @@ def _check_counts(table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     for (field, number), times in Counter(zip(fields, numbers, strict=True)).items():
         if times > 1:
             raise ValueError(f"well {well}, field {field}: object number {number} stands {times} times")
-
-
-def _parquet(table: pa.Table) -> bytes:
-    text = [field.name for field in table.schema if field.type == pa.string()]
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=_ZSTD_LEVEL, use_dictionary=text)
-    return buffer.getvalue()

@@ -14,6 +14,7 @@ from hcs_nuclei.errors import SettingsError, listed
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.calls import CallRules
 from hcs_nuclei.outputs.provenance import RunRecord
+from hcs_nuclei.pipeline.statistics import readouts_of
 from hcs_nuclei.plate import Plate, ZPolicy
 from hcs_nuclei.screening.exclusions import Exclusions, read_exclusions
 from hcs_nuclei.screening.validity import flags_of
@@ -41,10 +42,11 @@ def choose_exclusions(plate: Plate, settings: Settings, record: RunRecord | None
 
 
 def check_rules(settings: Settings, measured: Measured, layout: Layout | None, plate: Plate) -> None:
-    """Refuse what cannot be applied to this plate: a flag or feature that is not there, a quantile without controls.
+    """Refuse what cannot be applied to this plate: a flag, feature or readout that is not there, a quantile without
+    controls.
 
     Raises:
-        SettingsError: names each gate and flag that cannot, and why.
+        SettingsError: names each gate, flag and readout that cannot, and why.
     """
     features = {column.name for column in nucleus_columns(measured) if column.name.startswith("Nuclei_")}
     imaged = {well.name for well in plate.wells}
@@ -64,6 +66,10 @@ def check_rules(settings: Settings, measured: Measured, layout: Layout | None, p
         flags_of(settings.aggregation.qc)
     except ValueError as error:
         faults.append(f"aggregation.qc: {error}")
+    try:
+        readouts_of(settings.statistics, measured, settings.gates)
+    except SettingsError as error:
+        faults.append(str(error))
     if faults:
         raise SettingsError(f"Plate {plate.name} cannot be judged as asked:\n" + "\n".join(f"  {f}" for f in faults))
 

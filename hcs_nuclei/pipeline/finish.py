@@ -20,6 +20,7 @@ from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.tables import finish_tables
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions, rules_of
 from hcs_nuclei.pipeline.plan import Plan
+from hcs_nuclei.pipeline.statistics import PlateStatistics
 from hcs_nuclei.pipeline.treatments import layout_of_run, record_of
 from hcs_nuclei.plate import Channel, Field, Plate, Well, row_name
 from hcs_nuclei.screening.field_flags import FieldLimits
@@ -133,14 +134,17 @@ def _write_tables(
         diameter_px=record.calibration.diameter_px,
         training_diameter_px=record.model.training_diameter_px,
     )
-    tables = finish_tables(run_dir, plate, measured, layout, limits, rules_of(record, record.exclusions))
+    statistics = PlateStatistics.of(record.settings, measured, plate.wells_in_format)
+    rules = rules_of(record, record.exclusions)
+    tables = finish_tables(run_dir, plate, measured, layout, limits, rules, statistics.normalised)
+    told = statistics.write(run_dir, tables.wells)
     fields = tables.fields.to_pylist()
     outcome = Outcome(
         wells_by_status=_counts(tables.wells.column("status").to_pylist()),
         fields_by_status=_counts(row["status"] for row in fields),
         nuclei=sum(row["Metadata_Object_Count"] or 0 for row in fields),
         faults=tuple(fault_line(row, plate.timepoints) for row in fields if row["status"] != "ok"),
-        warnings=tuple(f"Gate {gate.name}: {gate.reason}." for gate in tables.calls.gates if gate.reason),
+        warnings=(*(f"Gate {gate.name}: {gate.reason}." for gate in tables.calls.gates if gate.reason), *told),
     )
     # The time of a finish that changed nothing is no news: the file keeps its bytes and its modification time.
     before, treatments = read_record(run_dir), record_of(layout)

@@ -24,6 +24,7 @@ from hcs_nuclei.outputs.treatments import LAYOUT_FILE
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions
 from hcs_nuclei.pipeline.illumination import check_same_illumination, known_illumination
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob, well_fingerprint
+from hcs_nuclei.pipeline.statistics import STATISTICS_FILES
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
 from hcs_nuclei.plate import Channel, Plate, Well, safe_name
 from hcs_nuclei.settings import NO_RESULT, Settings
@@ -44,7 +45,17 @@ _NUCLEAR_NAMES = (
     "nuclear",
 )
 _PREVIOUS = ".previous"
-_TABLES = ("nuclei", "fields.parquet", "wells.parquet", "wells.csv", "report.html", LAYOUT_FILE, CALLS_FILE, RUN_FILE)
+_TABLES = (
+    "nuclei",
+    "fields.parquet",
+    "wells.parquet",
+    "wells.csv",
+    *STATISTICS_FILES,
+    "report.html",
+    LAYOUT_FILE,
+    CALLS_FILE,
+    RUN_FILE,
+)
 _RETRY_STATUSES = frozenset({"missing", "unreadable", "failed", "incomplete"})
 
 

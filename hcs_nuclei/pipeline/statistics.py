@@ -15,7 +15,7 @@ import numpy as np
 from hcs_nuclei.columns import Column, Measured, well_columns
 from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, normalised_columns, readout_name
 from hcs_nuclei.errors import SettingsError
-from hcs_nuclei.outputs.tables import append_columns, write_rows
+from hcs_nuclei.outputs.arrow import append_columns, write_rows
 from hcs_nuclei.plate import PLATE_FORMATS
 from hcs_nuclei.screening.plate_statistics import (
     LOW_Z_PRIME,

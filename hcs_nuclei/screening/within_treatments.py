@@ -113,7 +113,7 @@ def _robust_slope(wells: Comparable, design: Values, freedom: int) -> tuple[floa
         # Levels are taken out as weighted means: as a matrix, hundreds of treatments would make it slow.
         x, y = (_less_means(part, weights, wells.treatments) for part in (design, wells.values[:, None]))
         root = np.sqrt(weights)[:, None]
-        coefficients = np.linalg.lstsq(x * root, (y * root)[:, 0], rcond=None)[0]
+        coefficients = np.asarray(np.linalg.lstsq(x * root, (y * root)[:, 0], rcond=None)[0], dtype=np.float64)
         residuals = y[:, 0] - x @ coefficients
         before, fitted = fitted, wells.values - residuals
         # Each level fits one residual of its treatment: the spread is of those that are free.
