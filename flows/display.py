@@ -19,6 +19,7 @@ from prefect.artifacts import (
 )
 from prefect.logging import get_run_logger
 
+from hcs_nuclei.errors import listed
 from hcs_nuclei.outputs.provenance import read_record
 from hcs_nuclei.outputs.reading import read_fields, read_wells
 from hcs_nuclei.pipeline import Progress, RunResult
@@ -150,7 +151,8 @@ def _show_wells(result: RunResult) -> None:
 
 def result_line(result: RunResult) -> str:
     """One line for people: how a finished run went."""
-    faults = f"; {_faults(len(result.faults))}" if result.faults else ""
+    wells = dict.fromkeys(fault.partition(" ")[0] for fault in result.faults)
+    faults = f"; {_faults(len(result.faults))} in {listed(wells)}" if result.faults else ""
     return f"Plate {result.plate}: {_counts(result.wells_by_status)} wells; {result.nuclei:,} nuclei{faults}"
 
 

@@ -16,67 +16,26 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
-from pydantic import BaseModel, ConfigDict, Field
 
 from flows.display import ProgressDisplay, result_line, show_result
+from flows.parameters import ProcessPlateParameters
 from flows.server import prefect_server
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.errors import HcsNucleiError
 from hcs_nuclei.pipeline import Progress, RunResult, begin_run, end_run, prepare_plate, process_wells
-from hcs_nuclei.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 OnProgress = Callable[[Progress], None]
+#: The name of the state of a run that is completed, with wells that have faults; its type is COMPLETED.
+QUARANTINED = "CompletedWithQuarantinedWells"
 #: Who listens in this process, beside Prefect: a function cannot be a parameter of a flow.
 _LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=lambda _: None)
 
 
 class _StoppedError(Exception):
     """Ctrl-C on its way through Prefect, whose event loop would die of a KeyboardInterrupt in a state."""
-
-
-class ProcessPlateParameters(BaseModel):
-    """What to process, where to, and how."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    plate: str = Field(
-        min_length=1,
-        title="Plate directory",
-        description="The vendor's directory, as the machine that runs the flow sees it; only ever read.",
-    )
-    out: str = Field(
-        min_length=1,
-        title="Output directory",
-        description="Directory of runs; the plate gets a directory of its own in it, or goes on with the one there.",
-    )
-    settings: Settings = Field(default=Settings(), title="Assay recipe", description="What changes results.")
-    cluster: str = Field(
-        default="local",
-        title="Dask cluster",
-        description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file.",
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        title="Worker processes",
-        description="On a local cluster; left out, the machine decides.",
-    )
-    overwrite: bool = Field(
-        default=False,
-        title="Make everything again",
-        description="The former tables, report and provenance are kept under .previous in the run directory.",
-    )
-    retry_failed: bool = Field(
-        default=False, title="Retry wells with faults", description="Without it they count as done."
-    )
-
-    @property
-    def name(self) -> str:
-        """What the plate is called before it is opened."""
-        return self.settings.plate_name or Path(self.plate).name
 
 
 def run_process_plate(parameters: ProcessPlateParameters, *, on_progress: OnProgress = lambda _: None) -> RunResult:
@@ -109,7 +68,7 @@ def _ends_in_words(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except HcsNucleiError as error:
-            return cast(T, Failed(message=str(error), data=error))
+            return cast(T, Failed(message=" ".join(str(error).split()), data=error))
         except (KeyboardInterrupt, _StoppedError):
             return cast(T, Cancelled(message="Stopped by Ctrl-C; finished wells are kept.", data=_StoppedError()))
 
@@ -121,9 +80,10 @@ def _ends_in_words(function: Callable[P, T]) -> Callable[P, T]:
 def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     """Process one plate: label images, tables and a report below the output directory.
 
-    Ends as *Completed*, as *CompletedWithFaults* where fields are missing, unreadable or failed, or as *Failed* with
-    the reason in one line.
+    Ends as *Completed*, as *CompletedWithQuarantinedWells* where wells have fields that are missing, unreadable or
+    failed, as *Failed* with the reason in one line, or as *Cancelled*. Places outside the allowed roots are refused.
     """
+    parameters.check_places()
     show = ProgressDisplay(_LISTENER.get())
     again = {"overwrite": parameters.overwrite, "retry_failed": parameters.retry_failed}
     prepare = partial(prepare_plate, Path(parameters.plate), Path(parameters.out), parameters.settings, **again)
@@ -165,5 +125,5 @@ def _completed(result: RunResult) -> RunResult:
     """The state to end in; the caller of the flow receives the result that it holds."""
     for fault in result.faults[:20]:
         get_run_logger().warning("%s", fault)
-    name = "CompletedWithFaults" if result.exit_status else "Completed"
+    name = QUARANTINED if result.exit_status else "Completed"
     return cast(RunResult, Completed(name=name, message=result_line(result), data=result))

@@ -18,7 +18,7 @@ from uuid import UUID
 import psutil
 import pytest
 
-from hcs_nuclei.errors import ChannelError
+from hcs_nuclei.errors import ChannelError, SettingsError
 from hcs_nuclei.outputs import read_nuclei
 from hcs_nuclei.pipeline import Progress, RunResult
 from hcs_nuclei.simulate import simulate_plate
@@ -50,7 +50,8 @@ def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_flow(plate: Path, out: Path, **settings: Any) -> tuple[RunResult, list[Progress]]:
     """The flow's result, and what the listener in this process was told."""
-    from flows.process_plate import ProcessPlateParameters, run_process_plate
+    from flows.parameters import ProcessPlateParameters
+    from flows.process_plate import run_process_plate
 
     told: list[Progress] = []
     parameters = ProcessPlateParameters(plate=str(plate), out=str(out), workers=1, settings=settings)
@@ -120,7 +121,7 @@ def test_whole_plate_is_completed_and_shown(plate: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("server")
-def test_missing_image_ends_in_completed_with_faults_that_are_named(plate: Path, tmp_path: Path) -> None:
+def test_missing_image_ends_in_completed_with_quarantined_wells_that_are_named(plate: Path, tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(plate, tmp_path / "damaged"))
     [image] = damaged.rglob("*_B03_w1*.[tT][iI][fF]")
     image.unlink()
@@ -128,8 +129,8 @@ def test_missing_image_ends_in_completed_with_faults_that_are_named(plate: Path,
     seen = Seen()
 
     assert result.exit_status == 3
-    assert seen.ending == ("COMPLETED", "CompletedWithFaults")
-    assert "; 1 field with a fault" in seen.run.state.message
+    assert seen.ending == ("COMPLETED", "CompletedWithQuarantinedWells")
+    assert "; 1 field with a fault in B03" in seen.run.state.message
     assert {row["Well"]: row["Nuclei"] for row in seen.artifacts["sim-4-wells"]}["B03"] is None
     [fault] = seen.artifacts["sim-4-faults"]
     assert (fault["Well"], fault["Field"], fault["Status"]) == ("B03", 1, "missing")
@@ -149,6 +150,20 @@ def test_refused_call_ends_in_failed_with_the_reason_in_one_line(plate: Path, tm
     assert seen.tasks == {"Prepare": "Failed"}
     assert [text for level, text in seen.logs if level >= logging.WARNING] == [f"Finished in state {seen.run.state}"]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("server")
+def test_place_outside_the_allowed_roots_is_refused(
+    plate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HCS_NUCLEI_ALLOWED_ROOTS", str(tmp_path / "runs"))
+    with pytest.raises(SettingsError, match="outside the allowed roots") as refused:
+        run_flow(plate, tmp_path / "runs")
+    seen = Seen()
+    assert seen.ending == ("FAILED", "Failed")
+    assert seen.run.state.message == str(refused.value)
+    assert seen.tasks == {}
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
@@ -293,7 +308,8 @@ def test_defaults_leave_what_the_user_set(
 _RUN = """
 import os, sys
 if __name__ == "__main__":
-    from flows.process_plate import ProcessPlateParameters, run_process_plate
+    from flows.parameters import ProcessPlateParameters
+    from flows.process_plate import run_process_plate
     from hcs_nuclei.errors import UserError
     plate, out = sys.argv[1:]
     settings = {"channel": os.environ.get("CHANNEL")}

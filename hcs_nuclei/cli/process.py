@@ -171,7 +171,8 @@ def _check_all(plates: list[Path], out: Path, settings: Settings, options: Proce
 
 def _process(plate: Path, out: Path, settings: Settings, options: ProcessOptions, show: Any) -> Any:
     if options.prefect:
-        from flows.process_plate import ProcessPlateParameters, run_process_plate
+        from flows.parameters import ProcessPlateParameters
+        from flows.process_plate import run_process_plate
 
         parameters = ProcessPlateParameters(
             plate=str(plate),
