@@ -147,11 +147,11 @@ def test_the_other_field_of_the_well_is_measured(well: str, faulty: FaultyRun) -
 
 
 def test_a_missing_channel_leaves_its_columns_empty_and_no_others(faulty: FaultyRun) -> None:
-    nuclei = read_nuclei(faulty.run, wells=["C02"])
+    # So small a plate gives no reference to call nuclei by.
+    nuclei = read_nuclei(faulty.run, wells=["C02"]).drop(columns=[column.name for column in NUCLEUS_CALLS])
     second = nuclei[nuclei.Metadata_Field == 2]
     assert len(second) > 0
-    # So small a plate gives no reference to call nuclei by.
-    empty_columns = {name for name in second if second[name].isna().all()} - {c.name for c in NUCLEUS_CALLS}
+    empty_columns = {name for name in second if second[name].isna().all()}
     assert empty_columns == {name for name in second if name.endswith("_FITC")}
     assert not nuclei[nuclei.Metadata_Field == 1].isna().any().any()
 
