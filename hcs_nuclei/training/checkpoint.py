@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hcs_nuclei.errors import ModelError, RunConflictError
-from hcs_nuclei.outputs.files import TEMPORARY, replace_file, sweep
+from hcs_nuclei.files import TEMPORARY, replace_file, sweep
 
 SETTINGS_FILE = "settings.json"
 SUFFIX = ".weights.h5"

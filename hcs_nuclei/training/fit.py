@@ -12,9 +12,9 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hcs_nuclei.errors import ModelError, RunConflictError
+from hcs_nuclei.files import TEMPORARY, replace_file
 from hcs_nuclei.models.card import Weights, load_weights, write_weights
 from hcs_nuclei.models.store import resolve_model
-from hcs_nuclei.outputs.files import TEMPORARY, replace_file
 from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.mobilenet import freeze_encoder, load_encoder
 from hcs_nuclei.segmentation.network import WITH_ENCODER, build_network

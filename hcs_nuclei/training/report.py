@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hcs_nuclei.errors import OutputError
+from hcs_nuclei.files import replace_file
 from hcs_nuclei.models.card import ModelCard
-from hcs_nuclei.outputs import replace_file
 from hcs_nuclei.outputs.page import csp_hash, page_templates
 from hcs_nuclei.training.evaluation import Evaluation
 from hcs_nuclei.training.matching import THRESHOLDS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hcs_nuclei.outputs.files import replace_file, sweep, temporary_path
+from hcs_nuclei.files import replace_file, sweep, temporary_path
 
 
 def test_same_content_leaves_the_file_alone(tmp_path: Path) -> None:

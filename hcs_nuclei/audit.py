@@ -1,0 +1,115 @@
+"""Who did what, when and why: one JSON object a line in ``audit.jsonl``, which is only ever appended to.
+
+::
+
+    {"when": "2026-11-28T12:50:03Z", "who": "mia", "host": "hcs1", "what": "model.promote",
+     "subject": "model store", "old": "nuclei-3 (08e3d7f1a2b4)", "new": "assay-b (5f…)", "reason": "better on U2OS"}
+
+It lies in ``$HCS_NUCLEI_HOME``. A line is one write to a file that is opened for appending, so lines of several writers
+never mix on a local file system; a share over NFS promises that for one machine at a time only.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hcs_nuclei.errors import OutputError
+from hcs_nuclei.home import home_directory
+
+AUDIT_FILE = "audit.jsonl"
+
+
+class Entry(BaseModel):
+    """One thing that was done; `old` and `new` are any JSON values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    when: str
+    who: str
+    host: str
+    what: str
+    subject: str
+    old: Any = None
+    new: Any = None
+    reason: str = ""
+
+
+def audit_path() -> Path:
+    """Where the log lies."""
+    return home_directory() / AUDIT_FILE
+
+
+def write_audit(
+    what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "", who: str | None = None
+) -> Entry:
+    """Append one entry, on the disk when this returns.
+
+    Args:
+        what: kind of deed, ``<thing>.<verb>``: ``model.promote``, ``run.overwrite``.
+        subject: what it was done to.
+        old, new: what was before and is now, JSON-able.
+        reason: in the words of whoever did it.
+        who: where that is not who runs this process, as where a service acts for somebody.
+
+    Raises:
+        OutputError: the log cannot be written.
+    """
+    entry = Entry(
+        when=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        who=who or _user(),
+        host=socket.gethostname(),
+        what=what,
+        subject=subject,
+        old=old,
+        new=new,
+        reason=reason,
+    )
+    line = json.dumps(entry.model_dump(), ensure_ascii=False).encode() + b"\n"
+    path = audit_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(log).st_size
+            if size and os.pread(log, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a full disk has cut off what was written last
+            written = os.write(log, line)
+            os.fsync(log)
+        finally:
+            os.close(log)
+    except OSError as error:
+        raise OutputError(f"The audit log {path} cannot be written: {error.strerror}.") from None
+    if written != len(line):
+        raise OutputError(f"The audit log {path} took {written} of {len(line)} bytes: the disk is full.")
+    return entry
+
+
+def read_audit() -> Iterator[Entry]:
+    """Every entry in order; none where there is no log.
+
+    A line that is no entry, such as one that a full disk cut off, is passed over: it must not hide the others.
+    """
+    try:
+        lines = audit_path().read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            yield Entry.model_validate_json(line)
+        except ValidationError:
+            continue
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        return f"uid {os.getuid()}"
