@@ -58,6 +58,7 @@ def _read_recipe(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"The recipe {path} holds a {type(content).__name__}; expected names with values.")
+    content.pop("match", None)  # which plates the service processes with it
     return content
 
 

@@ -1,0 +1,135 @@
+"""Watched directories in, what to do about each plate below them out: start, wait, or hold and say why. No Prefect."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flows.ledger import NOT_BEGUN, Entry
+from flows.recipes import Recipe, recipe_for
+from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.outputs.provenance import RUN_FILE
+from hcs_nuclei.pipeline.prepare import run_name
+from hcs_nuclei.plate import Plate
+from hcs_nuclei.sources import open_plate
+from hcs_nuclei.sources.completeness import PATIENCE, Completeness
+
+#: How deep below a watched directory plates are looked for.
+_DEPTH = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plate below a watched directory; `run` is the name of the run directory that it would get."""
+
+    root: Path
+    plate: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do about a plate: ``start`` it with `recipe`, ``wait``, or ``hold`` it for a person."""
+
+    found: Found
+    action: Literal["start", "wait", "hold"]
+    reason: str
+    recipe: Recipe | None = None
+
+
+def find_plates(
+    watched: Iterable[Path], *, begun: Collection[Path] = (), leave_out: Collection[Path] = ()
+) -> list[Found]:
+    """The plates below the `watched` directories that were not begun, in order of their directories; no pixels.
+
+    Args:
+        begun: plates' directories; not looked into again.
+        leave_out: directories of runs; neither they nor what lies below are plates. Nor is any run directory.
+    """
+    outside = {path.resolve() for path in leave_out}
+    above = {folder for root in begun for folder in root.parents}
+    found = {
+        plate.root: plate for root in watched for plate in _below(root.resolve(), set(begun), above, outside, _DEPTH)
+    }
+    return [found[root] for root in sorted(found)]
+
+
+def _below(folder: Path, begun: set[Path], above: set[Path], outside: set[Path], depth: int) -> Iterator[Found]:
+    for inner in _folders(folder):
+        if inner in outside or inner in begun or (inner / RUN_FILE).exists():
+            continue
+        plate = None if inner in above else _opened(inner)
+        # A directory that holds one plate opens as that plate, which is met further down, or is not to be met.
+        if plate is not None and inner.is_relative_to(plate.root):
+            yield Found(plate.root, plate.name, run_name(plate))
+        elif depth > 1:
+            yield from _below(inner, begun, above, outside, depth - 1)
+
+
+def _opened(folder: Path) -> Plate | None:
+    try:
+        return open_plate(folder)
+    except NotAPlateError:
+        return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The visible directories in `folder`, no links: what they lead to is watched by its own name or not at all."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(inside)]
+
+
+def decide(
+    found: Sequence[Found],
+    looks: Mapping[Path, Completeness],
+    recipes: Sequence[Recipe],
+    entries: Mapping[str, Entry],
+    *,
+    faults: Sequence[str] = (),
+    quiet: float = 60.0,
+) -> list[Decision]:
+    """What to do about each plate that was found and not begun, in the order in which they are to be started.
+
+    Args:
+        looks: how complete each is; a plate without a recipe need not be looked at.
+        entries: the ledger, by the plate's directory.
+        faults: what is wrong with recipes that could not be read.
+        quiet: seconds without a change that the looks asked for.
+    """
+    claimed: dict[str, list[str]] = defaultdict(list)
+    for entry in entries.values():
+        if entry.state not in NOT_BEGUN:
+            claimed[entry.run].append(entry.root)
+    decisions = []
+    # The one that has been quiet for longest came first.
+    for plate in sorted(found, key=lambda plate: looks[plate.root].look.changed_at if plate.root in looks else 0.0):
+        recipe = recipe_for(plate.root, plate.plate, recipes, faults)
+        if isinstance(recipe, str):
+            decisions.append(Decision(plate, "hold", recipe))
+        elif claimed[plate.run]:
+            same = f"it is plate {plate.run}, as {claimed[plate.run][0]} is; one of them has to go, or get another name"
+            decisions.append(Decision(plate, "hold", same, recipe))
+        else:
+            decision = _by_look(plate, looks.get(plate.root), recipe, quiet)
+            if decision.action == "start":
+                claimed[plate.run].append(str(plate.root))
+            decisions.append(decision)
+    return decisions
+
+
+def _by_look(plate: Found, look: Completeness | None, recipe: Recipe, quiet: float) -> Decision:
+    if look is None:
+        return Decision(plate, "wait", "it was not looked at yet", recipe)
+    if look.state == "complete":
+        return Decision(plate, "start", look.reason, recipe)
+    if look.state == "incomplete" and look.seconds_since_change >= PATIENCE * quiet:
+        return Decision(plate, "hold", look.reason, recipe)
+    return Decision(plate, "wait", look.reason, recipe)
