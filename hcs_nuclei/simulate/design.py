@@ -23,6 +23,7 @@ ControlType = Literal["negcon", "poscon", "trt"]
 EMPTY_FROM = 24
 _LOWEST_UM, _HIGHEST_UM = 0.03, 30.0
 _POSCON_UM = 1.0
+_DEFOCUS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,27 @@ class WellDesign:
     def name(self) -> str:
         """``B03`` for row 2, column 3."""
         return well_name(self.row, self.column)
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What goes wrong with a plate: nothing, if nothing is said.
+
+    `edge_loss` is the share of cells that is lost on the outer ring; `defocused_columns` (1-based) were imaged out of
+    focus.
+    """
+
+    edge_loss: float = 0.0
+    defocused_columns: tuple[int, ...] = ()
+
+    def density(self, well: WellDesign, shape: tuple[int, int]) -> float:
+        """The share of the well's cells that is left; `shape` is (rows, columns) of the plate format."""
+        rim = well.row in (1, shape[0]) or well.column in (1, shape[1])
+        return well.density * (1 - self.edge_loss if rim else 1)
+
+    def defocus(self, well: WellDesign) -> float:
+        """How many times wider than in focus a point of the well's images is."""
+        return _DEFOCUS if well.column in self.defocused_columns else 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,13 +56,15 @@ def simulate_field(
     phenotype: Phenotype | None = None,
     shading: Mapping[str, Shading] | None = None,
     debris_per_megapixel: float = 12.0,
+    defocus: float = 1.0,
 ) -> SimulatedField:
     """Simulate one field of view; the same generator state gives the same pixels.
 
     `size` is the edge, or (height, width), in pixels; `nuclei` how many there shall be (fewer where they find no
     room); `diameter_px` the diameter of a typical nucleus in G1. The first of `channels` is the nuclear stain, each
     further one a protein that is in the cytoplasm, or in the nucleus of "positive" cells. `shading` gives each
-    channel's illumination; without it, each field draws its own. Images hold 12-bit counts (0 … 4095).
+    channel's illumination; without it, each field draws its own. `defocus` is how many times wider than in focus a
+    point is. Images hold 12-bit counts (0 … 4095).
 
     Raises:
         SettingsError: a size, count or diameter that makes no field, or no channel.
@@ -86,7 +88,7 @@ def simulate_field(
             light,
             shading[name] if shading is not None else Shading.random(own),
             background=own.uniform(BACKGROUND - 15, BACKGROUND + 15),
-            blur_px=own.uniform(0.8, 1.25) * (diameter_px / 22) ** 0.5,
+            blur_px=own.uniform(0.8, 1.25) * (diameter_px / 22) ** 0.5 * defocus,
         )
     return _with_truth(images, labels, cells)
 

@@ -28,7 +28,7 @@ from hcs_nuclei.errors import OutputError, SettingsError
 from hcs_nuclei.simulate.acquisition import Acquisition, Picture, Writer
 from hcs_nuclei.simulate.cellomics import write_cellomics
 from hcs_nuclei.simulate.cellvoyager import write_cellvoyager, write_cq1
-from hcs_nuclei.simulate.design import WellDesign, design_wells, plate_region
+from hcs_nuclei.simulate.design import Harm, WellDesign, design_wells, plate_region
 from hcs_nuclei.simulate.fields import SimulatedField, simulate_field
 from hcs_nuclei.simulate.imagexpress import write_imagexpress, write_imagexpress_raw
 from hcs_nuclei.simulate.imagexpress_hcsai import write_imagexpress_hcsai
@@ -98,13 +98,15 @@ def simulate_plate(
     seed: int = 0,
     channels: Sequence[str] = ("DAPI", "FITC"),
     name: str = "SIM-0001",
+    harm: Harm | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulatedPlate:
     """Write a plate of `wells` wells × `fields` fields of `size` × `size` pixels, and the truth about it, under `out`.
 
-    The first channel is the nuclear stain. The pixels depend on `seed`, `wells` and `size` alone: the same plate in
-    another format has the same. Field numbers in the truth are those in the format's file names. `progress` is told
-    the number of fields done and of all fields. One field is in memory at a time.
+    The first channel is the nuclear stain. The pixels depend on `seed`, `wells`, `size` and `harm` (all that goes
+    wrong with the plate) alone: the same plate in another format has the same. Field numbers in the truth are those in
+    the format's file names. `progress` is told the number of fields done and of all fields. One field is in memory at
+    a time.
 
     Raises:
         SettingsError: an unknown format, or numbers, names or channels that make no plate.
@@ -127,7 +129,9 @@ def simulate_plate(
         shutil.rmtree(stage, ignore_errors=True)
         (stage / "truth" / "labels").mkdir(parents=True)
         staged = layout.write(
-            stage / "plate", acquisition, _pictures(acquisition, layout, seed, stage / "truth", progress)
+            stage / "plate",
+            acquisition,
+            _pictures(acquisition, layout, seed, stage / "truth", harm or Harm(), progress),
         )
         directory = out / staged.name
         _refuse_existing(directory)
@@ -171,7 +175,12 @@ def _refuse_existing(path: Path) -> None:
 
 
 def _pictures(
-    plate: Acquisition, layout: PlateFormat, seed: int, truth: Path, progress: Callable[[int, int], None] | None
+    plate: Acquisition,
+    layout: PlateFormat,
+    seed: int,
+    truth: Path,
+    harm: Harm,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[Picture]:
     """Simulate field after field, state its truth in the folder `truth`, and yield its pictures."""
     total = len(plate.wells) * plate.fields
@@ -193,7 +202,7 @@ def _pictures(
             layouts.writerow([well.name, *treatment, "uM", well.control_type, well.replicate])
             count = 0
             for index in range(plate.fields):
-                field = _simulate(plate, well, index, seed)
+                field = _simulate(plate, well, index, seed, harm)
                 named = layout.first_field + index
                 tifffile.imwrite(truth / "labels" / f"{well.name}_f{named}.tif", field.labels, compression="zlib")
                 for n in field.nuclei:
@@ -207,11 +216,12 @@ def _pictures(
             wells.writerow([well.name, well.row, well.column, *treatment, well.control_type, well.replicate, count])
 
 
-def _simulate(plate: Acquisition, well: WellDesign, field: int, seed: int) -> SimulatedField:
+def _simulate(plate: Acquisition, well: WellDesign, field: int, seed: int, harm: Harm) -> SimulatedField:
     """One field (counted from 0) of a well: its generator depends on the plate's seed and its own place alone."""
     of_well = np.random.default_rng(np.random.SeedSequence([seed, well.row, well.column]))
     of_field = np.random.default_rng(np.random.SeedSequence([seed, well.row, well.column, field + 1]))
-    seeded = _FULL_DENSITY * plate.size**2 * well.density * of_well.lognormal(0, 0.06)
+    density = harm.density(well, (plate.rows, plate.columns))
+    seeded = _FULL_DENSITY * plate.size**2 * density * of_well.lognormal(0, 0.06)
     return simulate_field(
         of_field,
         size=plate.size,
@@ -220,4 +230,5 @@ def _simulate(plate: Acquisition, well: WellDesign, field: int, seed: int) -> Si
         channels=plate.channels,
         phenotype=well.phenotype,
         shading=dict(zip(plate.channels, plate.shading, strict=True)),
+        defocus=harm.defocus(well),
     )
