@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
-from hcs_nuclei.columns import Column, Measured, well_columns
+from hcs_nuclei.columns import Column, Measured, field_flags, well_columns
 from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, normalised_columns, readout_name
 from hcs_nuclei.errors import SettingsError
 from hcs_nuclei.outputs.arrow import append_columns, write_rows
-from hcs_nuclei.plate import PLATE_FORMATS
+from hcs_nuclei.plate import PLATE_FORMATS, row_name
+from hcs_nuclei.screening.lost_lines import lost_lines
 from hcs_nuclei.screening.plate_statistics import (
     LOW_Z_PRIME,
     ReadoutWells,
@@ -143,7 +145,12 @@ class PlateStatistics:
             warnings.append(
                 "The size of a pixel is not known, so there is no density: nuclei per measured field stand in for it."
             )
-        return (*dict.fromkeys(warnings), *_low_controls(statistics), *_strong_effects(statistics))
+        return (
+            *dict.fromkeys(warnings),
+            *_lost_lines(wells),
+            *_low_controls(statistics),
+            *_strong_effects(statistics),
+        )
 
     def _names(self, wells: pa.Table) -> tuple[str, ...]:
         """The readouts, with the count per field for a density that no well has."""
@@ -196,6 +203,21 @@ def _values(wells: pa.Table, name: str) -> Any:
 def _column(wells: pa.Table, name: str) -> Column:
     described = wells.schema.field(name).metadata or {}
     return Column(name, "float64", *(described.get(key, b"").decode() for key in (b"unit", b"meaning")))
+
+
+def _lost_lines(wells: pa.Table) -> Iterator[str]:
+    """One warning for each row or column that lost its wells to faults or flags, whatever the layout."""
+    rows, columns = (wells[f"Metadata_{name}"].to_numpy() for name in ("Row", "Column"))
+    excluded, few = (wells[name].fill_null(False).to_numpy().astype(bool) for name in _INVALID)
+    for line in lost_lines(rows, columns, few & ~excluded):
+        here = wells.filter((rows if line.kind == "row" else columns) == line.number)
+        flags = [c.name for c in field_flags() if (pc.sum(here[f"{c.name}_Fields"]).as_py() or 0) >= line.lost]
+        why = f" ({', '.join(name.removeprefix('Metadata_QC_') for name in flags)})" if flags else ""
+        name = row_name(line.number) if line.kind == "row" else str(line.number)
+        yield (
+            f"{line.kind} {name}: {line.lost} of {line.wells} wells have too few valid fields{why}, and few other "
+            "wells have."
+        )
 
 
 def _low_controls(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
