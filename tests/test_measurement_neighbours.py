@@ -9,6 +9,7 @@ from measurement_fields import Labels, blobs, disk, renumbered
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from hcs_nuclei.measurement.insides import find_insides
 from hcs_nuclei.measurement.neighbours import measure_neighbours
 from hcs_nuclei.measurement.runs import find_runs
 from hcs_nuclei.measurement.shape import measure_shape
@@ -18,7 +19,7 @@ P = "Nuclei_Neighbors_"
 
 def neighbours_of(labels: Labels, distance_px: float = 30) -> dict[str, npt.NDArray[np.float64]]:
     runs = find_runs(labels)
-    shape = measure_shape(labels, runs)
+    shape = measure_shape(labels, runs, find_insides(labels, runs))
     y, x = (shape[f"Metadata_Center_{axis}"].astype(np.float64) for axis in "YX")
     return {
         name.removeprefix(P): values

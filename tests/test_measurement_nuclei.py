@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,6 +11,7 @@ from measurement_fields import blobs, renumbered
 
 from hcs_nuclei.columns import Measured, nucleus_columns
 from hcs_nuclei.measurement import measure_nuclei
+from hcs_nuclei.settings import FeatureGroup
 
 #: Columns of the nucleus table that others fill in.
 NOT_MEASURED = {f"Metadata_{x}" for x in ("Plate", "Acquisition", "Well", "Row", "Column", "Field", "Timepoint")} | {
@@ -16,6 +19,7 @@ NOT_MEASURED = {f"Metadata_{x}" for x in ("Plate", "Acquisition", "Well", "Row",
     "Metadata_Position_Well_X_um",
     "Metadata_Position_Well_Y_um",
 }
+ALL = frozenset(get_args(FeatureGroup))
 
 
 def channels_of(shape: tuple[int, int]) -> dict[str, npt.NDArray[np.generic]]:
@@ -26,13 +30,14 @@ def channels_of(shape: tuple[int, int]) -> dict[str, npt.NDArray[np.generic]]:
     }
 
 
+@pytest.mark.parametrize("groups", [set(), *({group} for group in get_args(FeatureGroup)), set(get_args(FeatureGroup))])
 @pytest.mark.parametrize("labels", [blobs(0), np.zeros((20, 30), dtype=np.uint32)], ids=["nuclei", "empty field"])
-def test_columns_and_types_are_those_of_the_schema(labels: npt.NDArray[np.uint32]) -> None:
+def test_columns_and_types_are_those_of_the_schema(labels: npt.NDArray[np.uint32], groups: set[str]) -> None:
     channels = channels_of(labels.shape)
-    table = measure_nuclei(labels, channels, nuclear="DAPI", saturation=4095)
+    table = measure_nuclei(labels, channels, nuclear="DAPI", saturation=4095, groups=groups)
     expected = {
         c.name: np.dtype(c.dtype)
-        for c in nucleus_columns(Measured(tuple(channels), "DAPI"))
+        for c in nucleus_columns(Measured(tuple(channels), "DAPI", frozenset(groups)))
         if c.name not in NOT_MEASURED
     }
     assert {name: values.dtype for name, values in table.items()} == expected
@@ -49,8 +54,9 @@ def test_rows_are_the_labels_in_order_though_they_are_not_consecutive() -> None:
 def test_renumbering_only_reorders_rows() -> None:
     labels = blobs(1)
     other = renumbered(labels, 1)
-    before = measure_nuclei(labels, channels_of(labels.shape), nuclear="DAPI", saturation=None)
-    after = measure_nuclei(other, channels_of(labels.shape), nuclear="DAPI", saturation=None)
+    channels = channels_of(labels.shape)
+    before = measure_nuclei(labels, channels, nuclear="DAPI", saturation=None, groups=ALL)
+    after = measure_nuclei(other, channels, nuclear="DAPI", saturation=None, groups=ALL)
     first_pixel = [np.flatnonzero(labels == number)[0] for number in before["Metadata_ObjectNumber"]]
     order = np.searchsorted(after["Metadata_ObjectNumber"], other.reshape(-1)[first_pixel])
     for name in before.keys() - {"Metadata_ObjectNumber"}:
@@ -59,7 +65,9 @@ def test_renumbering_only_reorders_rows() -> None:
 
 def test_repeated_runs_give_the_same_bytes() -> None:
     labels = blobs(2)
-    once, twice = (measure_nuclei(labels, channels_of(labels.shape), nuclear="DAPI", saturation=None) for _ in range(2))
+    once, twice = (
+        measure_nuclei(labels, channels_of(labels.shape), nuclear="DAPI", saturation=None, groups=ALL) for _ in range(2)
+    )
     assert {n: v.tobytes() for n, v in once.items()} == {n: v.tobytes() for n, v in twice.items()}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import FIELD, IDENTITY, TIMEPOINT
+from hcs_nuclei.columns.options import option_columns
 from hcs_nuclei.columns.surroundings import NEIGHBOURS, RING_AREA, ring_columns
 
 
@@ -135,4 +136,8 @@ def nucleus_columns(measured: Measured) -> tuple[Column, ...]:
     moments = MOMENTS if "moments" in measured.groups else ()
     intensity = tuple(c for channel in measured.channels for c in intensity_columns(channel))
     rings = tuple(c for channel in measured.channels for c in ring_columns(channel))
-    return (*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *moments, *intensity, *NEIGHBOURS, *RING_AREA, *rings)
+    return (
+        *(*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *moments, *intensity),
+        *option_columns(measured.groups, measured.channels),
+        *(*NEIGHBOURS, *RING_AREA, *rings),
+    )

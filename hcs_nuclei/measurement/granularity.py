@@ -25,15 +25,24 @@ _BACKGROUND_RADIUS = 10
 _FEWEST = 2
 
 
-def measure_granularity(image: npt.NDArray[Any], insides: Insides) -> list[Floats]:
-    """(n,) float64 of each step of the spectrum, in per cent; NaN in a field of less than 8 px, or without light.
+def measure_granularity(image: npt.NDArray[Any], insides: Insides, *, channel: str) -> dict[str, Floats]:
+    """Every column of :func:`hcs_nuclei.columns.granularity_columns` of `channel`, (n,) float64 in per cent.
+
+    NaN in a field of less than 8 px, or without light.
 
     Args:
         image: (y, x) integers or finite floats, camera counts.
         insides: the pixels of the field's nuclei.
+        channel: how its columns are named.
 
     Source: Ravkin and Temov 1988, Applied Informatics 14:41; Vincent 2000, Fundamenta Informaticae 41:57.
     """
+    spectrum = _spectrum(image, insides)
+    return {f"Nuclei_Granularity_{step}_{channel}": lost for step, lost in enumerate(spectrum, start=1)}
+
+
+def _spectrum(image: npt.NDArray[Any], insides: Insides) -> list[Floats]:
+    """(n,) per cent of each step."""
     from skimage.morphology import erosion, reconstruction
 
     count = insides.areas.size

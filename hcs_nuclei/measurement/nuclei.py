@@ -11,7 +11,7 @@ import numpy.typing as npt
 from hcs_nuclei.measurement.insides import find_insides
 from hcs_nuclei.measurement.intensity import brightest_pixels, measure_intensity
 from hcs_nuclei.measurement.local_background import find_free_parts, measure_local_background
-from hcs_nuclei.measurement.moments import measure_moments
+from hcs_nuclei.measurement.options import full_scale_of, measure_options
 from hcs_nuclei.measurement.reach import Reach
 from hcs_nuclei.measurement.runs import find_runs
 from hcs_nuclei.measurement.shape import measure_shape
@@ -25,6 +25,7 @@ def measure_nuclei(
     nuclear: str,
     saturation: float | None,
     groups: Set[str] = frozenset(),
+    full_scale: float | None = None,
     raw: npt.NDArray[Any] | None = None,
     reach: Reach | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
@@ -37,16 +38,17 @@ def measure_nuclei(
         nuclear: the key of the nuclear channel in `channels`.
         saturation: the camera's limit in counts, None where it is not known (then nothing is called saturated).
         groups: optional groups of features, as :class:`hcs_nuclei.columns.Measured` names them.
+        full_scale: counts of the topmost level of texture; None: the largest value that the image could hold.
         raw: (y, x) the nuclear channel as the camera gave it, where `channels` are corrected; saturation is judged on
             it.
-
         reach: how far rings and neighbours are looked for, None where that is not known (then they are NaN).
 
     Returns:
         (n,) arrays by column name, rows by ascending label: ``Metadata_ObjectNumber`` (uint32),
         ``Metadata_Center_X`` and ``_Y`` (px), ``Metadata_QC_TouchesEdge`` and ``_Saturated`` (bool), and every column
-        of :data:`hcs_nuclei.columns.SHAPE`, :func:`hcs_nuclei.columns.intensity_columns`, ``NEIGHBOURS``, ``RING_AREA``
-        and ``ring_columns`` (float64). But for the last three, the values of a nucleus do not depend on other nuclei.
+        of :data:`hcs_nuclei.columns.SHAPE`, :func:`hcs_nuclei.columns.intensity_columns`, the `groups`, ``NEIGHBOURS``,
+        ``RING_AREA`` and ``ring_columns`` (float64). But for the last three, the local background and granularity, the
+        values of a nucleus do not depend on other nuclei.
 
     Raises:
         ValueError: an image is not of the label image's shape, or the nuclear channel is not among the channels.
@@ -61,8 +63,6 @@ def measure_nuclei(
     insides = find_insides(labels, runs)
     shape = measure_shape(labels, runs, insides)
     table: dict[str, npt.NDArray[Any]] = {"Metadata_ObjectNumber": runs.numbers, **shape}
-    if "moments" in groups:
-        table |= measure_moments(runs)
     free = find_free_parts(labels, table["Metadata_Center_Y"], table["Metadata_Center_X"])
     for name, image in channels.items():
         for column, values in measure_intensity(image, insides, measure_local_background(image, free)).items():
@@ -72,6 +72,8 @@ def measure_nuclei(
         if raw is None or raw is channels[nuclear]
         else brightest_pixels(raw, insides)
     )
+    scale = full_scale or full_scale_of(channels[nuclear] if raw is None else raw)
+    table |= measure_options(labels, runs, insides, channels, groups, full_scale=scale)
     table |= measure_surroundings(labels, runs, table, channels, reach)
     limit = np.inf if saturation is None else saturation
     table["Metadata_QC_Saturated"] = brightest >= limit

@@ -46,14 +46,15 @@ class Rounds:
         return sums.reshape(self.count, RADIAL_BINS, _WEDGES).astype(np.float64)
 
 
-def measure_radial(image: npt.NDArray[Any], rounds: Rounds) -> dict[str, Floats]:
-    """Every radial column, (n,) float64, as ``FracAtD`` and its ring.
+def measure_radial(image: npt.NDArray[Any], rounds: Rounds, *, channel: str) -> dict[str, Floats]:
+    """Every column of :func:`hcs_nuclei.columns.radial_columns` of `channel`, (n,) float64.
 
     Shares of nothing are NaN; a ring without pixels has a share of 0, and no variation (0), as CellProfiler's.
 
     Args:
         image: (y, x) integers or finite floats, camera counts.
         rounds: of the nuclei's pixels.
+        channel: how its columns are named.
     """
     values = rounds.table(image.reshape(-1)[rounds.pixels].astype(np.float64))
     ring, whole = values.sum(axis=2), values.sum(axis=(1, 2))[:, None]
@@ -71,7 +72,9 @@ def measure_radial(image: npt.NDArray[Any], rounds: Rounds) -> dict[str, Floats]
         "RadialCV": np.divide(spread, mean, out=np.where(spread > 0, np.nan, 0.0), where=mean != 0),
     }
     return {
-        f"{name}_{number + 1}of{RADIAL_BINS}": np.ascontiguousarray(columns[:, number])
+        f"Nuclei_RadialDistribution_{name}_{channel}_{number + 1}of{RADIAL_BINS}": np.ascontiguousarray(
+            columns[:, number]
+        )
         for name, columns in measured.items()
         for number in range(RADIAL_BINS)
     }

@@ -20,9 +20,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def measure_texture(
-    image: npt.NDArray[Any], labels: npt.NDArray[np.uint32], insides: Insides, *, full_scale: float
+    image: npt.NDArray[Any], labels: npt.NDArray[np.uint32], insides: Insides, *, channel: str, full_scale: float
 ) -> dict[str, Floats]:
-    """Every texture column, (n,) float64, as ``Contrast`` and the number of its direction.
+    """Every column of :func:`hcs_nuclei.columns.texture_columns` of `channel`, (n,) float64.
 
     NaN where a nucleus has no two pixels above level 0 that far apart in that direction.
 
@@ -30,6 +30,7 @@ def measure_texture(
         image: (y, x) integers or finite floats, camera counts.
         labels: (y, x) uint32 label image, 0 = background.
         insides: its nuclei's pixels.
+        channel: how its columns are named.
         full_scale: counts of the topmost level; brighter ones are that too.
 
     Source: Haralick, Shanmugam and Dinstein 1973, IEEE Transactions SMC-3:610; as mahotas computes it.
@@ -52,7 +53,8 @@ def measure_texture(
         other = at + TEXTURE_SCALE_PX * (down * stride + right)
         pairs = (owner[at] > 0) & (owner[other] == owner[at])
         found = _Pairs.of(nucleus[pairs], level[pairs], levels[other[pairs]], count)
-        measured |= {f"{name}_{number:02d}": values for name, values in found.features(brightest).items()}
+        end = f"{channel}_{TEXTURE_SCALE_PX}_{number:02d}_{TEXTURE_LEVELS}"
+        measured |= {f"Nuclei_Texture_{name}_{end}": values for name, values in found.features(brightest).items()}
     return measured
 
 

@@ -37,7 +37,7 @@ def measure_zernike(runs: Runs, insides: Insides) -> dict[str, Floats]:
     y, x, radius = smallest_circles(runs)
     nucleus = np.repeat(np.arange(count), insides.areas)
     known = np.where(radius > 0, radius, np.nan)
-    place = ((insides.x - x[nucleus]) + 1j * (insides.y - y[nucleus])) / known[nucleus]
+    place = ((insides.x - x[nucleus]) + 1j * (insides.y - y[nucleus])) * (1 / known)[nucleus]
     square = np.minimum(place.real**2 + place.imag**2, 1.0)
     powers = list(itertools.accumulate(itertools.repeat(place, 9), np.multiply, initial=np.ones_like(place)))
     area = np.pi * known**2

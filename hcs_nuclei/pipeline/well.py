@@ -221,7 +221,14 @@ class _WellRun:
             # A camera saturates before anything is corrected.
             column = context.measured.nuclear
             nuclei = measure_nuclei(
-                made.labels, images, nuclear=column, saturation=limit, raw=nuclear, reach=context.reach
+                made.labels,
+                images,
+                nuclear=column,
+                saturation=limit,
+                groups=context.measured.groups,
+                full_scale=context.settings.measurement.texture_full_scale,
+                raw=nuclear,
+                reach=context.reach,
             )
             nuclei |= measure_position(
                 nuclei["Metadata_Center_X"],

@@ -44,6 +44,16 @@ class MeasurementSettings(Group):
         description=f"Groups of features beside shape and intensity: any of {', '.join(get_args(FeatureGroup))}.",
     )
 
+    texture_full_scale: float | None = Field(
+        default=None,
+        gt=0,
+        title="Full scale of texture (counts)",
+        description=(
+            "Counts of the topmost of the 256 levels of texture: 4095 for a camera of 12 bits. Left out, the largest "
+            "value that the image could hold (65535 for 16 bits), as CellProfiler."
+        ),
+    )
+
     @field_validator("features")
     @classmethod
     def _as_a_set(cls, features: tuple[FeatureGroup, ...]) -> tuple[FeatureGroup, ...]:
