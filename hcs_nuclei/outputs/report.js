@@ -1,126 +1,99 @@
+// What all parts of the page use: the run's data, the values of its wells, and the ways in which they are shown.
 
-"use strict";
-(() => {
-  const root = document.documentElement;
-  root.classList.add("js");
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-  const byId = (id) => document.getElementById(id);
-  const press = (buttons, chosen) => buttons.forEach((b) => b.setAttribute("aria-pressed", String(b === chosen)));
+const root = document.documentElement;
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const press = (buttons, chosen) => buttons.forEach((b) => b.setAttribute("aria-pressed", String(b === chosen)));
+const state = { time: 0, outlines: true };
 
-  // The plate map
-  const cells = all(".plate .well");
-  let metric = 0;
-  let time = 0;
+/** [column][time point][well] as one array: deflated float32 whose bytes of equal weight stand together. */
+async function unpacked(text) {
+  const letters = atob(text);
+  const packed = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) packed[i] = letters.charCodeAt(i);
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const count = planes.length / 4;
+  const bits = new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    bits[i] = (planes[i] | planes[count + i] << 8 | planes[2 * count + i] << 16 | planes[3 * count + i] << 24) >>> 0;
+  }
+  return new Float32Array(bits.buffer);
+}
+const packedValues = await unpacked(byId("values").textContent);
+const columnNumber = new Map(data.columns.map((column, number) => [column.name, number]));
+const wellNumber = new Map(data.wells.map((well, number) => [well, number]));
 
-  function paint() {
-    const shown = data.metrics[metric];
-    for (const cell of cells) {
-      const index = Number(cell.dataset.index);
-      const colour = shown.colours[time][index];
-      const state = data.states[time][index];
-      cell.setAttribute("class", ["well", state, colour >= data.inkFrom && "dark", colour < 0 && "novalue"].filter(Boolean).join(" "));
-      cell.setAttribute("aria-label", data.words[time][index]);
-      cell.querySelector("rect").setAttribute("fill", colour < 0 ? "#d8dce2" : data.palette[colour]);
-      const text = cell.querySelector("text");
-      if (text) text.textContent = state === "failed" ? "" : shown.texts[time][index];
+/** A column's values of every well at a time point; NaN where a well has none, null where the column is not there. */
+function valuesOf(name, time = state.time) {
+  const number = columnNumber.get(name);
+  if (number === undefined) return null;
+  const start = (number * data.timepoints.length + time) * data.wells.length;
+  return packedValues.subarray(start, start + data.wells.length);
+}
+
+/** A value for people, three digits or more: 0.25, 31.4, 1,284. */
+function number(value) {
+  if (value === null || !Number.isFinite(value)) return "–";
+  if (value === 0 || Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");
+  const short = Number(value.toPrecision(3));
+  return Math.abs(short) < 1e-4 ? short.toExponential() : String(short);
+}
+
+/** A value in at most five characters. */
+function compact(value) {
+  if (!Number.isFinite(value)) return "–";
+  for (const [size, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+    if (Math.abs(value) >= size * (letter === "k" ? 10 : 1)) {
+      return value < 100 * size ? `${Number((value / size).toPrecision(3))}${letter}` : `${Math.round(value / size)}${letter}`;
     }
-    const [label, unit] = byId("map-metric").children;
-    label.textContent = shown.label;
-    unit.textContent = shown.unit;
-    all("span", byId("map-ticks")).forEach((tick, i) => { tick.textContent = shown.ticks[i]; });
   }
+  if (value === Math.round(value) || Math.abs(value) >= 100) return String(Math.round(value));
+  return String(Number(value.toPrecision(Math.abs(value) < 0.01 ? 2 : 3)));
+}
 
-  const metricButtons = all("[data-metric]");
-  metricButtons.forEach((button) => button.addEventListener("click", () => {
-    metric = Number(button.dataset.metric);
-    press(metricButtons, button);
-    paint();
-  }));
-  byId("timepoint")?.addEventListener("change", (event) => {
-    time = Number(event.target.value);
-    paint();
-  });
+/** The value at a share of sorted values, with straight lines between them. */
+function quantile(sorted, share) {
+  const place = share * (sorted.length - 1);
+  const below = Math.floor(place);
+  return sorted[below] + (sorted[Math.min(below + 1, sorted.length - 1)] - sorted[below]) * (place - below);
+}
+const known = (values) => [...values].filter(Number.isFinite).sort((a, b) => a - b);
+const median = (values) => { const k = known(values); return k.length ? quantile(k, 0.5) : NaN; };
+const kindOf = (well) => ["negcon", "poscon"].find((kind) => data.controls[well].startsWith(kind)) ?? "others";
 
-  // What is pointed at
-  const tip = byId("tip");
-  function point(target, x, y) {
-    tip.hidden = !target;
-    if (!target) return;
-    tip.textContent = data.words[time][Number(target.dataset.index)];
-    tip.style.left = Math.max(4, Math.min(x + 16, innerWidth - tip.offsetWidth - 8)) + "px";
-    tip.style.top = (y + 18 + tip.offsetHeight > innerHeight ? Math.max(4, y - tip.offsetHeight - 12) : y + 18) + "px";
-  }
-  for (const cell of cells) {
-    cell.addEventListener("pointermove", (event) => point(cell, event.clientX, event.clientY));
-    cell.addEventListener("pointerleave", () => point(null));
-    cell.addEventListener("focus", () => {
-      const box = cell.getBoundingClientRect();
-      if (cell.matches(":focus-visible")) point(cell, box.left, box.bottom);
-    });
-    cell.addEventListener("blur", () => point(null));
-  }
+/** An element of a drawing. */
+function drawn(name, attributes = {}, inside = []) {
+  const element = document.createElementNS(document.querySelector("svg").namespaceURI, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...[inside].flat());
+  return element;
+}
+function made(name, attributes = {}, inside = []) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...[inside].flat());
+  return element;
+}
 
-  // The gallery
-  const gallery = document.querySelector(".gallery");
-  const tiles = all(".tile", gallery);
-  const placeOf = (tile) => Number(/place-(\d+)/.exec(tile.className)[1]);
-  const places = Math.max(...tiles.map(placeOf));
-  const layoutButtons = all("[data-layout]");
-  function lay(asPlate) {
-    press(layoutButtons, layoutButtons.find((button) => (button.dataset.layout === "plate") === asPlate));
-    gallery.classList.toggle("as-plate", asPlate);
-    gallery.classList.toggle("narrow", places > 14);
-    all(".tiles", gallery).forEach((row) => { row.style.gridTemplateColumns = asPlate ? `repeat(${places}, minmax(0, 232px))` : ""; });
-    tiles.forEach((tile) => { tile.style.gridColumn = asPlate ? String(placeOf(tile)) : ""; });
-  }
-  layoutButtons.forEach((button) => button.addEventListener("click", () => lay(button.dataset.layout === "plate")));
-  // The plate's own places, where that leaves tiles large enough to see nuclei in.
-  lay(gallery.clientWidth / places >= 100);
+/** About `count` round numbers between two ends. */
+function ticks(low, high, count) {
+  const raw = (high - low) / count;
+  if (!(raw > 0)) return [low];
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= raw * 0.999);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(12)));
+  return found;
+}
 
-  const outlineBoxes = all(".outlines");
-  function showOutlines(shown) {
-    outlineBoxes.forEach((box) => { box.checked = shown; });
-    root.classList.toggle("no-outlines", !shown);
-  }
-  outlineBoxes.forEach((box) => box.addEventListener("change", () => showOutlines(box.checked)));
-  const sliders = all(".brightness");
-  sliders.forEach((slider) => slider.addEventListener("input", () => {
-    sliders.forEach((other) => { other.value = slider.value; });
-    root.style.setProperty("--brightness", 2 ** Number(slider.value));
-  }));
-
-  // The viewer
-  const viewer = byId("viewer");
-  let open = 0;
-  function show(index) {
-    open = (index + tiles.length) % tiles.length;
-    const tile = tiles[open];
-    const template = tile.querySelector("template");
-    const picture = template ? template.content.cloneNode(true) : tile.querySelector(".stack").cloneNode(true);
-    byId("viewer-picture").replaceChildren(picture);
-    byId("viewer-title").textContent = `Well ${tile.dataset.well}`;
-    byId("viewer-words").textContent = data.words[time][Number(tile.dataset.index)];
-    byId("viewer-view").textContent = tile.querySelector(".view")?.textContent ?? "";
-    cells.forEach((cell) => cell.classList.toggle("pointed", cell.dataset.open === tile.dataset.well));
-    if (!viewer.open) viewer.showModal();
-  }
-  document.addEventListener("click", (event) => {
-    const opener = event.target.closest("[data-open]");
-    if (!opener) return;
-    event.preventDefault();
-    point(null);
-    show(tiles.findIndex((tile) => tile.dataset.well === opener.dataset.open));
-  });
-  byId("viewer-close").addEventListener("click", () => viewer.close());
-  byId("viewer-previous").addEventListener("click", () => show(open - 1));
-  byId("viewer-next").addEventListener("click", () => show(open + 1));
-  viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-  viewer.addEventListener("close", () => cells.forEach((cell) => cell.classList.remove("pointed")));
-  viewer.addEventListener("keydown", (event) => {
-    if (event.target.matches("input[type=range]")) return;
-    if (event.key === "ArrowRight") show(open + 1);
-    else if (event.key === "ArrowLeft") show(open - 1);
-    else if (event.key.toLowerCase() === "o") showOutlines(root.classList.contains("no-outlines"));
-  });
-})();
+// What is pointed at
+const tip = byId("tip");
+function point(words, x, y) {
+  tip.hidden = !words;
+  if (!words) return;
+  tip.textContent = words;
+  tip.style.left = Math.max(4, Math.min(x + 16, innerWidth - tip.offsetWidth - 8)) + "px";
+  tip.style.top = (y + 18 + tip.offsetHeight > innerHeight ? Math.max(4, y - tip.offsetHeight - 12) : y + 18) + "px";
+}

@@ -6,6 +6,9 @@ give equal bytes and a report can be made again at any time.
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,134 +16,228 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.errors import OutputError
-from hcs_nuclei.outputs import report_gallery, report_heatmap, report_histogram
-from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.files import replace_file
+from hcs_nuclei.outputs import report_heatmap, report_histogram, report_statistics
+from hcs_nuclei.outputs.calls import Judged, intensity_features, read_judged
 from hcs_nuclei.outputs.page import csp_hash, page_templates
 from hcs_nuclei.outputs.provenance import RunRecord, read_record
-from hcs_nuclei.outputs.reading import find_runs, read_fields, read_wells
-from hcs_nuclei.outputs.report_gallery import Gallery, Shot
+from hcs_nuclei.outputs.reading import find_runs, read_fields, read_nuclei
+from hcs_nuclei.outputs.report_columns import WellColumns, well_columns_of
+from hcs_nuclei.outputs.report_gallery import Exposure, Gallery, make_gallery
+from hcs_nuclei.outputs.report_heatmap import PlateMap
+from hcs_nuclei.outputs.report_statistics import Statistics
 from hcs_nuclei.outputs.report_summary import Summary, summarise
-from hcs_nuclei.outputs.tables import well_table_path
-from hcs_nuclei.plate import row_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _AREA = "Nuclei_AreaShape_Area"
 _INTEGRATED = "Nuclei_Intensity_IntegratedIntensity_"
+#: The page's script, in one scope.
+_SCRIPTS = ("report.js", "report_plate.js", "report_pictures.js", "report_plots.js")
+#: What wells that are no controls are called together.
+_OTHERS = "other wells"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a report is made of: `wells` is sorted by time point and place, `record` is None where there is none."""
+
+    directory: Path
+    wells: pa.Table
+    fields: pd.DataFrame
+    record: RunRecord | None
+    summary: Summary
+    columns: WellColumns
+    map: PlateMap
+    statistics: Statistics
 
 
 def write_report(run_dir: Path) -> Path:
     """Write ``report.html`` of a finished run and return its path; a report that would be the same is not touched.
 
-    Reads the images of one well at a time.
+    Reads the images of a few fields at a time.
 
     Raises:
         OutputError: `run_dir` is no run, or one that was not finished.
-        RunConflictError: its ``run.json`` was written by another version.
+        RunConflictError: its ``run.json`` or ``calls.json`` was written by another version.
         OSError: the report cannot be written; a former one is then as it was.
     """
-    if find_runs(run_dir) != [run_dir]:
-        raise OutputError(f"{run_dir} is a directory of runs; expected one run, such as {find_runs(run_dir)[0]}.")
-    wells, fields, record = read_wells(run_dir), read_fields(run_dir), read_record(run_dir)
-    summary = summarise(wells, fields, record)
-    intensity = _intensity(wells, record)
-    areas, intensities = _nuclei(run_dir, wells, intensity[1] if intensity else None)
-    shots = _shots(fields)
-    gallery = report_gallery.make_gallery(run_dir / "plate.ome.zarr", shots, _diameter(areas), summary.pixel_size_um)
-    plate_map = report_heatmap.plate_map(wells, summary.wells_in_format, summary.pixel_size_um, _median_of(intensity))
-    area_unit, area_factor = ("px²", 1.0) if summary.pixel_size_um is None else ("µm²", summary.pixel_size_um**2)
-    histograms = [report_histogram.histogram("Nuclear area", area_unit, areas * area_factor)]
-    if intensity:
-        label = f"Integrated {intensity[0]}"
-        histograms.append(report_histogram.histogram(label, "camera counts", intensities))
+    run = read_run(run_dir)
+    judged = read_judged(run_dir)
+    nuclei = _nuclei(run, judged)
+    pixel_size, kinds = run.summary.pixel_size_um, dict(zip(run.map.wells, run.map.controls, strict=True))
+    areas = np.concatenate([np.zeros(0), *nuclei[_AREA].values()])
+    diameter = float(np.sqrt(4 * np.median(areas) / np.pi)) if areas.size else None
+    gallery = make_gallery(run_dir / "plate.ome.zarr", run.fields, kinds, diameter, pixel_size)
     page = _render(
-        summary=summary,
-        record=record,
-        settings=record.settings.to_yaml() if record else "",
-        map=plate_map,
-        data=plate_map.as_data(),
-        histograms=[h for h in histograms if h is not None],
+        run=run,
+        summary=run.summary,
+        record=run.record,
+        settings=run.record.settings.to_yaml() if run.record else "",
+        map=run.map,
+        first=run.columns.columns[0],
+        shown=_first_shown(run),
+        statistics=run.statistics,
+        names={**report_statistics.SEPARATIONS, **report_statistics.EFFECTS},
+        labels={column.name: column.label for column in run.columns.columns},
+        data=_data(run, gallery),
+        values=run.columns.packed(),
+        histograms=_histograms(nuclei, pixel_size),
+        no_dna=_no_dna(judged),
         gallery=gallery,
-        gallery_rows=_gallery_rows(plate_map, gallery),
-        gallery_note=_gallery_note(summary, gallery, record),
+        gallery_note=_gallery_note(run, gallery),
     )
     path = run_dir / "report.html"
     replace_file(path, page.encode())
     return path
 
 
-def _intensity(wells: pd.DataFrame, record: RunRecord | None) -> tuple[str, str] | None:
-    """(channel, column) of the nuclear channel's integrated intensity; without a record, of the first channel."""
-    if record:
-        for channel in record.channels:
-            if channel.nuclear:
-                return channel.name, _INTEGRATED + channel.column
-    found = [name.removeprefix("Median_") for name in wells.columns if name.startswith("Median_" + _INTEGRATED)]
-    return (found[0].removeprefix(_INTEGRATED), found[0]) if found else None
+def read_run(run_dir: Path) -> Run:
+    """What a run's tables say.
 
-
-def _median_of(intensity: tuple[str, str] | None) -> tuple[str, str] | None:
-    return (intensity[0], f"Median_{intensity[1]}") if intensity else None
-
-
-def _nuclei(
-    run_dir: Path, wells: pd.DataFrame, intensity: str | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Area (px²) and integrated intensity (counts; empty without a column) of whole nuclei, well by well."""
+    Raises:
+        OutputError: `run_dir` is no run, or one that was not finished.
+        RunConflictError: its ``run.json`` was written by another version.
+    """
     import pyarrow.parquet as pq
 
-    columns = [_AREA, *([intensity] if intensity else [])]
-    parts: dict[str, list[npt.NDArray[np.float32]]] = {name: [np.zeros(0, np.float32)] for name in columns}
-    for well in dict.fromkeys(wells["Metadata_Well"]):
-        table = pq.read_table(well_table_path(run_dir, well), columns=[*columns, "Metadata_QC_TouchesEdge"])
-        whole = ~table["Metadata_QC_TouchesEdge"].to_numpy().astype(bool)
-        for name in columns:
-            parts[name].append(table[name].to_numpy()[whole].astype(np.float32))
-    areas, *rest = (np.concatenate(parts[name]) for name in columns)
-    return areas, rest[0] if rest else np.zeros(0, np.float32)
-
-
-def _diameter(areas: npt.NDArray[np.float32]) -> float | None:
-    return float(np.sqrt(4 * np.median(areas) / np.pi)) if areas.size else None
-
-
-def _shots(fields: pd.DataFrame) -> list[Shot]:
-    """For each well its first measured field at its first measured time point, row-major."""
-    measured = fields[fields["Metadata_Object_Count"].notna()]
-    ordered = measured.sort_values(
-        ["Metadata_Row", "Metadata_Column", "Metadata_Timepoint", "Metadata_Field"], kind="stable"
+    if find_runs(run_dir) != [run_dir]:
+        raise OutputError(f"{run_dir} is a directory of runs; expected one run, such as {find_runs(run_dir)[0]}.")
+    fields, record = read_fields(run_dir), read_record(run_dir)
+    wells = pq.read_table(run_dir / "wells.parquet")
+    wells = wells.sort_by([(f"Metadata_{name}", "ascending") for name in ("Timepoint", "Row", "Column")])
+    named = [name for name in ("Metadata_Well", "status") if name in wells.column_names]
+    summary = summarise(wells.select(named).to_pandas(), fields, record)
+    columns = well_columns_of(wells, _readouts(wells, record), summary.pixel_size_um)
+    return Run(
+        run_dir,
+        wells,
+        fields,
+        record,
+        summary,
+        columns,
+        report_heatmap.plate_map(wells, summary.wells_in_format),
+        report_statistics.read_statistics(run_dir, wells, columns),
     )
-    first = ordered.drop_duplicates("Metadata_Well")
-    columns = (first[name] for name in ("Metadata_Well", "Metadata_Field", "Metadata_Timepoint"))
-    return [Shot(str(well), int(field), int(timepoint)) for well, field, timepoint in zip(*columns, strict=True)]
 
 
-def _gallery_rows(plate_map: report_heatmap.PlateMap, gallery: Gallery) -> list[dict[str, Any]]:
-    """The expected wells of each row of the plate that has any, each with its picture."""
-    expected = [cell for cell in plate_map.cells if cell.index is not None]
-    first = min(cell.column for cell in expected)
-    rows: dict[int, list[dict[str, Any]]] = {}
-    for cell in expected:
-        rows.setdefault(cell.row, []).append(
-            {
-                "well": cell.name,
-                "index": cell.index,
-                "place": cell.column - first + 1,
-                "exposure": gallery.exposures.get(cell.name),
-            }
-        )
-    return [{"name": row_name(row), "wells": wells} for row, wells in rows.items()]
+def _readouts(wells: pa.Table, record: RunRecord | None) -> list[str]:
+    """Columns of the well table that are listed first: area, DNA, and the recipe's readouts."""
+    nuclear = record.measured.nuclear if record else _first_channel(wells)
+    names = [f"Median_{_AREA}", f"Median_{_INTEGRATED}{nuclear}"]
+    if record:
+        names += [name.replace("<nuclear>", nuclear) for name in record.settings.statistics.readouts]
+    return list(dict.fromkeys(names))
 
 
-def _gallery_note(summary: Summary, gallery: Gallery, record: RunRecord | None) -> str:
+def _first_channel(wells: pa.Table) -> str:
+    start = f"Median_{_INTEGRATED}"
+    return next((name.removeprefix(start) for name in wells.column_names if name.startswith(start)), "")
+
+
+def _nuclei(run: Run, judged: Judged | None) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+    """Area (px²), and DNA content (N) or integrated intensity (counts), of the nuclei that count, by kind of well."""
+    measured = run.record.measured if run.record else None
+    intensity = intensity_features(measured)[1] if measured else _INTEGRATED + _first_channel(run.wells)
+    called = judged is not None and "Metadata_DNAContent" not in judged.calls.refused
+    counts = "Metadata_Aggregated" if judged else "Metadata_QC_TouchesEdge"
+    names = [_AREA, intensity, *(["Metadata_DNAContent"] if called else [])]
+    nuclei = read_nuclei(run.directory, columns=["Metadata_Well", counts, *names])
+    nuclei = nuclei[nuclei[counts].astype(bool) == (judged is not None)]
+    kinds = {
+        well: kind if kind.startswith(("negcon", "poscon")) else _OTHERS
+        for well, kind in zip(run.map.wells, run.map.controls, strict=True)
+    }
+    of_well = nuclei["Metadata_Well"].map(kinds).to_numpy()
+    order = sorted(set(kinds.values()), key=lambda kind: (kind == _OTHERS, kind))
+    shown = [_AREA, "Metadata_DNAContent" if called else intensity]
+    return {
+        name: {kind: nuclei[name].to_numpy(dtype=np.float64, na_value=np.nan)[of_well == kind] for kind in order}
+        for name in shown
+    }
+
+
+def _histograms(
+    nuclei: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], pixel_size_um: float | None
+) -> list[report_histogram.Histogram]:
+    area_unit, factor = ("px²", 1.0) if pixel_size_um is None else ("µm²", pixel_size_um**2)
+    (_, areas), (name, stain) = nuclei.items()
+    if name == "Metadata_DNAContent":
+        found = report_histogram.dna_histogram(stain)
+    else:
+        channel = name.rpartition("Intensity_")[2].rpartition("Subtracted_")[2]
+        subtracted = ", background subtracted" * ("BackgroundSubtracted" in name)
+        found = report_histogram.histogram(f"Integrated {channel}{subtracted}", "counts", stain)
+    area = report_histogram.histogram("Nuclear area", area_unit, {kind: a * factor for kind, a in areas.items()})
+    return [drawn for drawn in (found, area) if drawn is not None]
+
+
+def _no_dna(judged: Judged | None) -> str:
+    """Why DNA content is not told; empty where it is, or where the run has no calls."""
+    return judged.calls.dna.reason if judged else ""
+
+
+def _first_shown(run: Run) -> dict[str, Any]:
+    """The plate map as it stands before the script runs: the first column at the first time point."""
+    column, excluded = run.columns.columns[0], {"failed"}
+    limits = report_heatmap.robust_limits(column.values, amount=column.amount)
+    values = [None if np.isnan(v) else float(v) for v in column.values[0]]
+    fills = report_heatmap.colours(column.values[0], limits, run.map.palette)
+    texts = [
+        "" if state in excluded else report_heatmap.compact(v)
+        for v, state in zip(values, run.map.states[0], strict=True)
+    ]
+    dark = [colour is not None and report_heatmap.is_light(colour) for colour in fills]
+    said = [f"{column.label}: {report_heatmap.number(v)} {column.unit}" if v is not None else "" for v in values]
+    return {"fills": fills, "texts": texts, "dark": dark, "said": said}
+
+
+def _data(run: Run, gallery: Gallery) -> dict[str, Any]:
+    """What the page's script needs beside values and pictures, as plain data."""
+    wells = run.wells.slice(0, len(run.map.wells))
+    treatments = ("Metadata_Compound", "Metadata_Concentration", "Metadata_Concentration_unit")
+    known = [name for name in treatments if name in wells.column_names]
+    statistics = run.statistics
+    return {
+        "wells": run.map.wells,
+        "places": [(cell.row, cell.column) for cell in run.map.cells if cell.index is not None],
+        "timepoints": run.summary.timepoints,
+        "states": run.map.states,
+        "words": run.map.words,
+        "controls": run.map.controls,
+        "treatments": {name: wells[name].to_pylist() for name in known},
+        "palettes": {"one": run.map.palette, "two": run.map.diverging},
+        "robust": {"from": report_heatmap.ROBUST_FROM, "percentiles": report_heatmap.ROBUST_PERCENTILES},
+        "columns": [column.about() for column in run.columns.columns],
+        "readouts": statistics.readouts,
+        "separations": report_statistics.SEPARATIONS,
+        "controlRows": _plain(statistics.controls),
+        "curves": _plain(statistics.curves),
+        "choices": [
+            {"title": choice.title, "why": choice.why, "shots": [[s.well, s.field, words] for s, words in choice.shots]}
+            for choice in gallery.choices
+        ],
+    }
+
+
+def _plain(rows: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
+    """Rows without NaN, which JSON does not have."""
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]
+
+
+def _gallery_note(run: Run, gallery: Gallery) -> str:
     """What the pictures show, in words."""
     if not gallery.exposures:
         return "No picture: no field was measured, or the run directory holds no images."
-    parts = ["One field of each well, its first measured one"]
-    if len(summary.timepoints) > 1:
+    several = gallery.fields > 1
+    parts = [f"Up to {gallery.fields} fields of each well, its first measured ones" if several else "One field of each"]
+    if not several:
+        parts[0] += " well, its first measured one"
+    if len(run.summary.timepoints) > 1:
         parts[0] += ", at the first time point"
-    if record and not record.settings.output.image:
+    if run.record and not run.record.settings.output.image:
         parts.append("outlines alone: the nuclear channel was not written (output.image is off)")
     else:
         black, white = report_heatmap.number(gallery.black), report_heatmap.number(gallery.white)
@@ -149,11 +246,24 @@ def _gallery_note(summary: Summary, gallery: Gallery, record: RunRecord | None) 
     return "; ".join(parts) + "."
 
 
+def _kind(control: str) -> str:
+    """The class of a kind of wells in drawings."""
+    return next((name for name in ("negcon", "poscon") if control.startswith(name)), "others")
+
+
+def _pictures(exposures: Sequence[Exposure]) -> str:
+    """A well's pictures as JSON: base64, numbers and a length in µm, none of which can end a script element."""
+    fields = [{**dataclasses.asdict(exposure), "shot": exposure.shot.field} for exposure in exposures]
+    return json.dumps(fields, separators=(",", ":"))
+
+
 def _render(**values: Any) -> str:
     environment = page_templates("outputs")
-    environment.filters["number"] = report_heatmap.number
+    environment.filters |= {"number": report_heatmap.number, "kind": _kind, "pictures": _pictures}
     # The page's policy lets these two run and style, by their hashes, and nothing that a plate's name might smuggle in.
-    css, js = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    here = Path(__file__).parent
+    css = (here / "report.css").read_text(encoding="utf-8")
+    js = "\n".join((here / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return environment.get_template("report.html").render(
         **values,
         css=css,

@@ -1,77 +1,40 @@
-"""A plate's store in, one picture with outlines of nuclei per well out, encoded so that an HTML file can hold it.
-
-All pictures of a plate have one contrast and, per size, one magnification: what looks dimmer or smaller is. A picture
-is a window of the field and not the whole of it, where the whole would make nuclei too small to judge their outlines.
+"""A run's fields in, the pictures that its report holds out: as many of each well as a stated budget allows, and which
+of them are shown first.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import math
+import random
+import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
+from hcs_nuclei.columns import field_flags
+from hcs_nuclei.outputs.report_heatmap import flag_words
+from hcs_nuclei.outputs.report_pictures import LARGE, SMALL, Look, Picture, Shot, Size, in_store, look_at, take_pictures
 
-from hcs_nuclei.outputs.ome_zarr import level_count
-from hcs_nuclei.plate import parse_well, row_name
+if TYPE_CHECKING:
+    import pandas as pd
 
-#: Wells that are looked at for the plate's contrast, evenly spaced.
-_SAMPLE = 32
-#: What is shown as white and black: percentiles of pixels inside and outside nuclei. Percentiles of all pixels would
-#: make white of the noise on a plate of dead wells. Mitotic and dying nuclei, the brightest, may be cut off.
-_WHITE_PERCENTILE, _BLACK_PERCENTILE = 95.0, 2.0
-#: With more wells, enlarged pictures would make the report larger than people send around.
-_ENLARGED_UP_TO = 400
-_QUALITIES = (90, 75, 55, 35, 15)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """A size of pictures: edge in px, width in px that the plate's median nucleus has at least, and bytes at most."""
-
-    edge: int
-    nucleus: float
-    bytes: int
-
-
-_SMALL = Size(edge=224, nucleus=9, bytes=7_000)
-_LARGE = Size(edge=512, nucleus=24, bytes=27_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """Which field stands for a well, at which time point (index on the store's t axis)."""
-
-    well: str
-    field: int
-    timepoint: int
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One window of a field: image and outlines as data URIs of the same `width` × `height` px.
-
-    `reduction` is how many pixels of the camera make one of the picture, along an edge; `bar` is a scale bar as
-    (length in px, label), None where the pixel size is unknown.
-    """
-
-    image: str
-    outlines: str
-    width: int
-    height: int
-    reduction: int
-    bar: tuple[float, str] | None
+#: Characters that the pictures of all wells take of the report together. Mail servers refuse 25 MB; tables and script
+#: take the rest.
+PICTURE_BUDGET = 18_000_000
+#: Fields that tell what a picture of this plate takes. The worst fields are held beside the budget: 1 MB at most.
+_SAMPLE = 12
+_WORST, _WORST_OF_A_FLAG, _CONTROLS, _RANDOM = 24, 6, 8, 12
+#: Fewer nuclei than the recipe's fewest is what a toxic well shows, not a fault of its picture.
+_FLAGS = tuple(column.name for column in field_flags() if column.name != "Metadata_QC_Empty")
+#: Reading and encoding leave the interpreter; more threads than this wait for each other.
+_THREADS = 4
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """The pictures of one well; `large` is None where the plate has too many wells for it."""
+    """The pictures of one field; `large` is None where the budget leaves no room for it."""
 
     shot: Shot
     small: Picture
@@ -79,184 +42,163 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
-    """Pictures by well, and the camera counts that all of them show as black and white."""
+class Choice:
+    """Pictures that are shown together: their title, why these, and each one's words."""
 
-    exposures: Mapping[str, Exposure]
+    title: str
+    why: str
+    shots: tuple[tuple[Shot, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Pictures by well in order of fields, and the camera counts that all of them show as black and white.
+
+    `fields` and `enlarged` are how many fields of a well have a picture, and a large one, at most.
+    """
+
+    exposures: Mapping[str, tuple[Exposure, ...]]
+    choices: tuple[Choice, ...]
     black: float
     white: float
+    fields: int
+    enlarged: int
 
 
-def make_gallery(store: Path, shots: Sequence[Shot], diameter_px: float | None, pixel_size_um: float | None) -> Gallery:
-    """Pictures of `shots`, of one field at a time; a field that the store lacks gets none.
-
-    `diameter_px` is the plate's median nucleus, None where it has none; `pixel_size_um` is None where unknown.
-    """
-    there = [shot for shot in shots if _in_store(store, shot)]
-    black, white = _contrast(store, there)
-    exposures = {}
-    for shot in there:
-        centre = _centre(store, shot)
-        small, large = (
-            _picture(store, shot, size, centre, (black, white), diameter_px, pixel_size_um) if wanted else None
-            for size, wanted in ((_SMALL, True), (_LARGE, len(shots) <= _ENLARGED_UP_TO))
-        )
-        if small is not None:
-            exposures[shot.well] = Exposure(shot, small, large)
-    return Gallery(exposures, black, white)
-
-
-def outlines(labels: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.bool_]:
-    """Pixels of nuclei that have a 4-neighbour of another label, (y, x): touching nuclei stay two outlines.
-
-    The edge of the window is no outline: nuclei go on behind it.
-    """
-    drawn = np.zeros(labels.shape, dtype=bool)
-    down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    drawn[1:] |= down
-    drawn[:-1] |= down
-    drawn[:, 1:] |= right
-    drawn[:, :-1] |= right
-    return drawn & (labels > 0)
-
-
-def _picture(
+def make_gallery(
     store: Path,
-    shot: Shot,
-    size: Size,
-    centre: tuple[float, float],
-    contrast: tuple[float, float],
+    fields: pd.DataFrame,
+    controls: Mapping[str, str],
     diameter_px: float | None,
     pixel_size_um: float | None,
-) -> Picture:
-    level = _level(level_count(store, shot.well, shot.field), size, diameter_px)
-    pixels = _read(store, shot, level, labels=False, window=(centre, size.edge))
-    labels = _read(store, shot, level, labels=True, window=(centre, size.edge))
-    black, white = contrast
-    shown = np.clip((pixels.astype(np.float32) - black) * (255 / (white - black)), 0, 255)
-    height, width = labels.shape
-    reduction = 2**level
-    return Picture(
-        image=_data_uri("webp", _webp(np.rint(shown).astype(np.uint8), size.bytes)),
-        outlines=_data_uri("png", _png(outlines(labels))),
-        width=width,
-        height=height,
-        reduction=reduction,
-        bar=None if pixel_size_um is None else _scale_bar(width, pixel_size_um * reduction),
-    )
+    budget: int = PICTURE_BUDGET,
+) -> Gallery:
+    """Pictures of a run's measured fields; a field that the store lacks gets none.
 
-
-def _level(levels: int, size: Size, diameter_px: float | None) -> int:
-    """The smallest image in which the plate's median nucleus is still wide enough; the first without a nucleus."""
-    if diameter_px is None:
-        return 0
-    wanted = math.floor(math.log2(max(diameter_px / size.nucleus, 1)))
-    return min(wanted, levels - 1)
-
-
-def _contrast(store: Path, shots: Sequence[Shot]) -> tuple[float, float]:
-    """(black, white) in camera counts, from the smallest images of a sample of wells."""
-    chosen = sorted({round(i) for i in np.linspace(0, len(shots) - 1, min(len(shots), _SAMPLE))}) if shots else []
-    inside, outside = [np.zeros(0)], [np.zeros(0)]
-    for shot in (shots[i] for i in chosen):
-        level = level_count(store, shot.well, shot.field) - 1
-        pixels, nuclei = _read(store, shot, level, labels=False), _read(store, shot, level, labels=True) > 0
-        inside.append(pixels[nuclei])
-        outside.append(pixels[~nuclei])
-    nuclear, background = np.concatenate(inside), np.concatenate(outside)
-    everything = np.concatenate([nuclear, background])
-    if not everything.size:
-        return 0.0, 1.0
-    black = float(np.percentile(background if background.size else everything, _BLACK_PERCENTILE))
-    white = float(np.percentile(nuclear, _WHITE_PERCENTILE) if nuclear.size else everything.max())
-    return black, max(white, black + 1)
-
-
-def _centre(store: Path, shot: Shot) -> tuple[float, float]:
-    """Centre (y, x) of the well's windows as shares of height and width: the field's own, or a nucleus near it.
-
-    A field with few nuclei would else be shown by a window without any, which looks like a wrong count.
+    Args:
+        store: the run's plate.
+        fields: its field table.
+        controls: control type by well, of those that have one.
+        diameter_px: the plate's median nucleus, None where it has none.
+        pixel_size_um: None where unknown.
+        budget: characters that the pictures of all wells may take.
     """
-    labels = _read(store, shot, level_count(store, shot.well, shot.field) - 1, labels=True)
-    height, width = labels.shape
-    rows, columns = np.nonzero(labels)
-    if not rows.size:
-        return 0.5, 0.5
-    y, x = (rows + 0.5) / height, (columns + 0.5) / width
-    distance = np.maximum(np.abs(y - 0.5), np.abs(x - 0.5))
-    # A tenth of the field around its centre is in every window but those of very large fields.
-    if distance.min() <= 0.1:
-        return 0.5, 0.5
-    nearest = int(np.argmin(distance))
-    return float(y[nearest]), float(x[nearest])
+    shots = {well: there for well, of_well in _shots(fields).items() if (there := _there(store, of_well))}
+    every = [shot for of_well in shots.values() for shot in of_well]
+    look = look_at(store, [of_well[0] for of_well in shots.values()], diameter_px, pixel_size_um)
+    plan = _plan(look, shots, budget)
+    choices = _choices(fields, shots, controls)
+    wanted = {shot: plan[place] for of_well in shots.values() for place, shot in enumerate(of_well) if place in plan}
+    wanted |= {shot: (SMALL, LARGE) for shot, _ in choices[0].shots} if choices else {}
+    ordered = [shot for shot in every if shot in wanted]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        taken = list(threads.map(lambda shot: take_pictures(look, shot, wanted[shot]), ordered))
+    exposures: dict[str, tuple[Exposure, ...]] = {}
+    for shot, (small, *large) in zip(ordered, taken, strict=True):
+        exposure = Exposure(shot, small, large[0] if large else None)
+        exposures[shot.well] = (*exposures.get(shot.well, ()), exposure)
+    black, white = look.contrast
+    return Gallery(exposures, choices, black, white, len(plan), sum(LARGE in sizes for sizes in plan.values()))
 
 
-def _in_store(store: Path, shot: Shot) -> bool:
-    try:
-        return level_count(store, shot.well, shot.field) > 0
-    except FileNotFoundError:
-        return False
+def spending(small: float, large: float, fields: int, characters: float) -> dict[int, tuple[Size, ...]]:
+    """Which pictures each well gets for `characters`: by place of a field among the well's, its sizes.
 
+    The first field is always there. Then come a second field, the first one enlarged, the other fields, and the other
+    fields enlarged; what does not fit ends it.
 
-def _read(
-    store: Path,
-    shot: Shot,
-    level: int,
-    *,
-    labels: bool,
-    window: tuple[tuple[float, float], int] | None = None,
-) -> npt.NDArray[Any]:
-    """(y, x) of a level at the shot's time point: the whole, or the `edge` px around `centre` that the image has."""
-    import zarr
-
-    row, column = parse_well(shot.well)
-    group = store / row_name(row) / f"{column:02d}" / str(shot.field)
-    array = zarr.open_array((group / "labels" / "nuclei" if labels else group) / str(level), mode="r")
-    # Axes are (t)cyx and (t)yx. One time point is read: a movie of large fields does not fit into memory.
-    times = array.ndim == (3 if labels else 4)
-    index: list[Any] = [shot.timepoint] * times + [0] * (not labels)
-    centre, edge = window or ((0.5, 0.5), max(array.shape))
-    index += [_span(size, share, edge) for size, share in zip(array.shape[-2:], centre, strict=True)]
-    return np.asarray(array[tuple(index)])
-
-
-def _span(size: int, share: float, edge: int) -> slice:
-    start = min(max(round(share * size - edge / 2), 0), max(size - edge, 0))
-    return slice(start, min(start + edge, size))
-
-
-def _scale_bar(width: int, pixel_um: float) -> tuple[float, str]:
-    """The longest of 1, 2, 5 × 10ⁿ µm that takes at most a third of the picture."""
-    most = width * pixel_um / 3
-    power = 10.0 ** math.floor(math.log10(most))
-    length = next(power * factor for factor in (5, 2, 1) if power * factor <= most * 1.001)
-    return length / pixel_um, f"{length:g} µm"
-
-
-def _webp(grey: npt.NDArray[np.uint8], most: int) -> bytes:
-    """The image in at most `most` bytes: at the best quality that fits, with half as many pixels where none does.
-
-    Noise, of which there is much on a plate without nuclei, takes ten times the bytes of nuclei and shows nothing.
+    Args:
+        small: characters of a small picture.
+        large: characters of a large one.
+        fields: of a well, at most.
+        characters: what a well may take.
     """
-    image = Image.fromarray(grey)
-    while True:
-        for quality in _QUALITIES:
-            buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=quality, method=4)
-            if buffer.tell() <= most:
-                return buffer.getvalue()
-        image = image.reduce(2)
+    later = [(place, SMALL) for place in range(1, fields)]
+    order = [(0, SMALL), *later[:1], (0, LARGE), *later[1:], *((place, LARGE) for place in range(1, fields))]
+    chosen: dict[int, tuple[Size, ...]] = {}
+    spent = 0.0
+    for place, size in order:
+        spent += small if size is SMALL else large
+        if spent > characters and chosen:
+            break
+        chosen[place] = (*chosen.get(place, ()), size)
+    return chosen
 
 
-def _png(mask: npt.NDArray[np.bool_]) -> bytes:
-    """A mask as one bit a pixel: clear, or the colour of outlines (amber, light on tissue and on black)."""
-    height, width = mask.shape
-    image = Image.frombytes("P", (width, height), mask.tobytes())
-    image.putpalette([0, 0, 0, 255, 176, 0])
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", bits=1, transparency=0, optimize=True)
-    return buffer.getvalue()
+def _plan(look: Look, shots: Mapping[str, Sequence[Shot]], budget: int) -> dict[int, tuple[Size, ...]]:
+    if not shots:
+        return {}
+    firsts = [of_well[0] for of_well in shots.values()]
+    sample = firsts[:: max(1, -(-len(firsts) // _SAMPLE))]
+    taken = [take_pictures(look, shot, (SMALL, LARGE)) for shot in sample]
+    small, large = (sum(pictures[i].characters for pictures in taken) / len(taken) for i in (0, 1))
+    return spending(small, large, max(map(len, shots.values())), budget / len(shots))
 
 
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _shots(fields: pd.DataFrame) -> dict[str, list[Shot]]:
+    """For each well its measured fields at its first measured time point, row-major."""
+    measured = fields[fields["Metadata_Object_Count"].notna()]
+    order = ["Metadata_Row", "Metadata_Column", "Metadata_Timepoint", "Metadata_Field"]
+    measured = measured.sort_values(order, kind="stable")
+    found: dict[str, list[Shot]] = {}
+    columns = (measured[name] for name in ("Metadata_Well", "Metadata_Field", "Metadata_Timepoint"))
+    for well, field, timepoint in zip(*columns, strict=True):
+        of_well = found.setdefault(str(well), [])
+        if not of_well or of_well[0].timepoint == timepoint:
+            of_well.append(Shot(str(well), int(field), int(timepoint)))
+    return found
+
+
+def _there(store: Path, shots: Sequence[Shot]) -> list[Shot]:
+    return [shot for shot in shots if in_store(store, shot)]
+
+
+def _choices(
+    fields: pd.DataFrame, shots: Mapping[str, Sequence[Shot]], controls: Mapping[str, str]
+) -> tuple[Choice, ...]:
+    """Worst fields, controls and random wells; nothing where there is no picture."""
+    if not shots:
+        return ()
+    kinds: dict[str, list[str]] = {}
+    for well in shots:
+        if controls.get(well, "").startswith(("negcon", "poscon")):
+            kinds.setdefault(controls[well], []).append(well)
+    named = [(shots[w][0], kind) for kind in sorted(kinds) for w in _spread(kinds[kind], _CONTROLS)]
+    found = [_worst(fields, {shot for of_well in shots.values() for shot in of_well})]
+    if named:
+        found.append(Choice("Controls", f"Up to {_CONTROLS} wells of each kind, evenly spread.", tuple(named)))
+    # A plate's name alone decides which wells are shown, so that equal runs give equal reports.
+    lot = random.Random(zlib.crc32(str(fields["Metadata_Plate"].iloc[0]).encode()))
+    drawn = sorted(lot.sample(range(len(shots)), min(_RANDOM, len(shots))))
+    wells = list(shots)
+    chosen = tuple((shots[wells[i]][0], controls.get(wells[i], "")) for i in drawn)
+    return (*found, Choice("Random wells", "Drawn by lot, the same ones whenever the report is made.", chosen))
+
+
+def _worst(fields: pd.DataFrame, there: set[Shot]) -> Choice:
+    """Fields with flags of quality, evenly from each flag; without any, those of the lowest confidence."""
+    named = zip(*(fields[f"Metadata_{name}"] for name in ("Well", "Field", "Timepoint")), strict=True)
+    rows = [Shot(str(well), int(field), int(timepoint)) for well, field, timepoint in named]
+    flagged: dict[Shot, list[str]] = {}
+    chosen: dict[Shot, None] = {}
+    for flag in _FLAGS:
+        truths = fields[flag].fillna(False).astype(bool)
+        of_flag = [shot for shot, true in zip(rows, truths, strict=True) if true and shot in there]
+        for shot in of_flag:
+            flagged.setdefault(shot, []).append(flag_words(flag))
+        chosen |= dict.fromkeys(_spread(of_flag, _WORST_OF_A_FLAG))
+    if chosen:
+        most = sorted(chosen, key=lambda shot: -len(flagged[shot]))[:_WORST]
+        why = f"Fields with flags of quality control, up to {_WORST_OF_A_FLAG} of each flag."
+        return Choice("Worst by quality control", why, tuple((shot, ", ".join(flagged[shot])) for shot in most))
+    confidence = fields["Metadata_QC_MeanConfidence"].astype(float)
+    pairs = [(c, i) for i, c in enumerate(confidence) if c == c and rows[i] in there]
+    lowest = tuple((rows[i], f"confidence {c:.2f}") for c, i in sorted(pairs)[:_WORST_OF_A_FLAG])
+    return Choice("Worst by quality control", "No field is flagged; these have the lowest mean confidence.", lowest)
+
+
+def _spread(items: Sequence[_T], most: int) -> list[_T]:
+    """At most so many of them, evenly spread."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hcs_nuclei.columns import field_flags
+from hcs_nuclei.outputs.report_heatmap import flag_words
 from hcs_nuclei.plate import smallest_format
 
 if TYPE_CHECKING:
@@ -92,9 +94,15 @@ def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | Non
         wells_in_format=record.source.wells_in_format if record else smallest_format(*largest),
         faults=_faults(fields[fields["status"] != "ok"]),
         flags=tuple(_flags(fields)),
-        warnings=(*record.warnings, *(record.layout.warnings if record.layout else ())) if record else (),
+        warnings=_warnings(record) if record else (),
         illumination=tuple(_illumination(record)) if record else (),
     )
+
+
+def _warnings(record: RunRecord) -> tuple[str, ...]:
+    """What was said when the run began, of its layout, and of its finished wells."""
+    layout = record.layout.warnings if record.layout else ()
+    return (*record.warnings, *layout, *(record.outcome.warnings if record.outcome else ()))
 
 
 def _illumination(record: RunRecord) -> Sequence[str]:
@@ -136,16 +144,13 @@ def _faults(rows: pd.DataFrame) -> tuple[Fault, ...]:
 
 
 def _flags(fields: pd.DataFrame) -> Sequence[Flag]:
-    words = {
-        "Metadata_QC_Blank": "blank: every pixel of the nuclear channel has one value (lamp, shutter or export?)",
-        "Metadata_QC_Saturated": "saturated: more than 1 % of the nuclear channel is at the camera's limit",
-    }
     flags = []
-    for name, meaning in words.items():
+    for column in field_flags():
         # A field that was not measured has null here: neither flagged nor cleared.
-        flagged = fields[fields[name].fillna(False).astype(bool)]
+        flagged = fields[fields[column.name].fillna(False).astype(bool)]
         if len(flagged):
-            flags.append(Flag(meaning, len(flagged), tuple(dict.fromkeys(flagged["Metadata_Well"]))))
+            words = f"{flag_words(column.name)}: {column.meaning}"
+            flags.append(Flag(words, len(flagged), tuple(dict.fromkeys(flagged["Metadata_Well"]))))
     return flags
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.transform import resize
 
-from hcs_nuclei.outputs.report_gallery import outlines
+from hcs_nuclei.outputs.report_pictures import outlines
 from hcs_nuclei.training.evaluation import ImageFigures, Shown
 
 #: Edge of a picture, px at most. Outlines of small images are drawn finer than their pixels.
