@@ -441,7 +441,7 @@ def test_models_are_listed_and_shown(tmp_path: Path, run: Run, monkeypatch: pyte
         f"{other.identifier}  other",
     ]
     listed = json.loads(run("models", "list", "--json", "-").out)
-    assert [row["id"] for row in listed] == [shipped.identifier, other.identifier]
+    assert [(row["id"], row["default"]) for row in listed] == [(shipped.identifier, True), (other.identifier, False)]
     assert json.loads(run("models", "show").out)["weights"] == shipped.weights.model_dump()
     assert json.loads(run("models", "show", "other").out)["weights"] == other.weights.model_dump()
     said = run("models", "show", "absent")

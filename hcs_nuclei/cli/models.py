@@ -1,4 +1,4 @@
-"""``segment``, ``evaluate``, ``train`` and ``models``: single images, figures, and where models come from."""
+"""``segment``, ``evaluate`` and ``train``: single images, figures, and where models come from."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ SkipFaultyOption = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
 
-models_app = typer.Typer(help="The models that can be used: list, show.", no_args_is_help=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command()(segment)
     app.command()(evaluate)
     app.command()(train)
-    app.add_typer(models_app, name="models")
 
 
 def segment(
@@ -192,29 +189,6 @@ def train(
     for split, figures in card.evaluation.items():
         print(f"{split}:\n{_figures_text(figures)}", file=sys.stderr)
     typer.echo(str(out))
-
-
-@models_app.command("list")
-def list_all(json_to: JsonOption = None) -> None:
-    """The shipped model and those in the store."""
-    from hcs_nuclei.models.store import list_models
-
-    rows = [{"id": card.identifier, "name": card.name, "directory": str(place)} for place, card in list_models()]
-    if json_to is not None:
-        write_json(json_to, rows)
-    if json_to != "-":
-        for number, row in enumerate(rows):
-            typer.echo(f"{row['id']}  {row['name']}{'  (default)' if number == 0 else ''}")
-
-
-@models_app.command("show")
-def show(
-    model: Annotated[str, typer.Argument(metavar="ID|DIR", help="Identifier, name or directory.")] = "default",
-) -> None:
-    """A model's card, as JSON."""
-    from hcs_nuclei.models.store import resolve_model
-
-    typer.echo(resolve_model(model)[1].model_dump_json(indent=2))
 
 
 def _read_loose(path: Path) -> Any:

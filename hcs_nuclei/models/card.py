@@ -82,18 +82,7 @@ def read_card(directory: Path) -> ModelCard:
     Raises:
         ModelError: no card, a card that is not valid, or weights that do not match it.
     """
-    path = directory / CARD_FILE
-    try:
-        card = ModelCard.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{directory} is not a model: it has no {CARD_FILE}.") from None
-    except OSError as error:
-        raise ModelError(f"The model card {path} cannot be read: {error.strerror}.") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
-        raise ModelError(
-            f"The model card {path} is not valid: {faults}. Take the model again from its source."
-        ) from None
+    card = parse_card(directory)
     weights = directory / card.weights.file
     if not weights.is_file():
         raise ModelError(f"The model in {directory} has no weights: {card.weights.file} is not there.")
@@ -105,6 +94,26 @@ def read_card(directory: Path) -> ModelCard:
             "with --model."
         )
     return card
+
+
+def parse_card(directory: Path) -> ModelCard:
+    """The card of the model in `directory`; its weights are not looked at.
+
+    Raises:
+        ModelError: no card, or one that is not valid.
+    """
+    path = directory / CARD_FILE
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{directory} is not a model: it has no {CARD_FILE}.") from None
+    except OSError as error:
+        raise ModelError(f"The model card {path} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in error.errors())
+        raise ModelError(
+            f"The model card {path} is not valid: {faults}. Take the model again from its source."
+        ) from None
 
 
 def write_weights(network: Any, path: Path) -> Weights:
