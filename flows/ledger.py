@@ -48,6 +48,8 @@ class Entry(BaseModel):
     found: str = ""
     #: The last look at it, as long as it was not begun.
     look: dict[str, Any] | None = None
+    #: What the flow was given when it was begun: a recipe that changes later does not change a second attempt.
+    parameters: dict[str, Any] = {}
     attempt: int = 0
     flow_run: str = ""
     begun: str = ""

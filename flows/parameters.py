@@ -76,3 +76,56 @@ class ProcessPlateParameters(RunParameters, _OnePlate):  # in this order the for
         """
         check_roots([("Plate directory", self.plate)])
         super().check_places()
+
+
+class WatchPlatesParameters(BaseModel):
+    """Where plates appear, and how each is processed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    roots: tuple[str, ...] = Field(
+        min_length=1, title="Watched directories", description="Plates are found in them and below; only ever read."
+    )
+    out: str = Field(
+        min_length=1, title="Output directory", description="Directory of runs; each plate gets one in it."
+    )
+    state: str = Field(
+        min_length=1,
+        title="Service directory",
+        description="What is known of each plate (ledger/), status.html, and notify.yaml, which says who is told.",
+    )
+    recipes: str | None = Field(
+        default=None,
+        title="Directory of recipes",
+        description="One YAML an assay, with match: saying for which plates; left out, the default settings for all.",
+    )
+    quiet: float = Field(
+        default=60.0,
+        ge=0,
+        title="Quiet time (s)",
+        description="A plate is complete when all is there and nothing changed for so long.",
+    )
+    deployment: str = Field(
+        default="process-plate/plates", title="Deployment", description="Flow and deployment that process a plate."
+    )
+    cluster: str = Field(
+        default="local",
+        title="Dask cluster",
+        description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        title="Worker processes",
+        description="On a local cluster; left out, the machine decides.",
+    )
+
+    def check_places(self) -> None:
+        """Refuse what lies outside the allowed roots.
+
+        Raises:
+            SettingsError: names the first such place.
+        """
+        watched = [("Watched directory", root) for root in self.roots]
+        recipes = [("Directory of recipes", self.recipes)] if self.recipes is not None else []
+        check_roots([*watched, ("Output directory", self.out), ("Service directory", self.state), *recipes])

@@ -4,38 +4,29 @@ Deployable as ``flows/process_plate.py:process_plate``. The files on disk are th
 caches and stores nothing: a run that is started again goes on with what is missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import TypeVar, cast
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed
 
 from flows.display import ProgressDisplay, result_line, show_result
+from flows.endings import QUARANTINED, StoppedError, ends_in_words
 from flows.parameters import ProcessPlateParameters
 from flows.server import prefect_server
 from hcs_nuclei.cluster import open_cluster
-from hcs_nuclei.errors import HcsNucleiError
 from hcs_nuclei.pipeline import Progress, RunResult, begin_run, end_run, prepare_plate, process_wells
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 OnProgress = Callable[[Progress], None]
-#: The name of the state of a run that is completed, with wells that have faults; its type is COMPLETED.
-QUARANTINED = "CompletedWithQuarantinedWells"
 #: Who listens in this process, beside Prefect: a function cannot be a parameter of a flow.
 _LISTENER: ContextVar[OnProgress] = ContextVar("listener", default=lambda _: None)
-
-
-class _StoppedError(Exception):
-    """Ctrl-C on its way through Prefect, whose event loop would die of a KeyboardInterrupt in a state."""
 
 
 def run_process_plate(parameters: ProcessPlateParameters, *, on_progress: OnProgress = lambda _: None) -> RunResult:
@@ -54,29 +45,14 @@ def run_process_plate(parameters: ProcessPlateParameters, *, on_progress: OnProg
     try:
         with prefect_server():
             return process_plate(parameters)
-    except _StoppedError:
+    except StoppedError:
         raise KeyboardInterrupt from None
     finally:
         _LISTENER.reset(token)
 
 
-def _ends_in_words(function: Callable[P, T]) -> Callable[P, T]:
-    """End a run with one line instead of a traceback, where the reason is known; the caller gets the error itself."""
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except HcsNucleiError as error:
-            return cast(T, Failed(message=" ".join(str(error).split()), data=error))
-        except (KeyboardInterrupt, _StoppedError):
-            return cast(T, Cancelled(message="Stopped by Ctrl-C; finished wells are kept.", data=_StoppedError()))
-
-    return run
-
-
 @flow(name="process-plate", flow_run_name="process-{parameters.name}", retries=0, persist_result=False)
-@_ends_in_words
+@ends_in_words
 def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     """Process one plate: label images, tables and a report below the output directory.
 
@@ -113,7 +89,7 @@ def _step(name: str, work: Callable[[], T]) -> T:
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    @_ends_in_words
+    @ends_in_words
     def step() -> T:
         return work()
 

@@ -10,36 +10,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psutil
 import pytest
+from flow_server import server
 
 from hcs_nuclei.errors import ChannelError, SettingsError
 from hcs_nuclei.outputs import read_nuclei
 from hcs_nuclei.pipeline import Progress, RunResult
 from hcs_nuclei.simulate import simulate_plate
 
+__all__ = ["server"]
 #: A server that starts and workers that import TensorFlow: seconds on an idle machine, minutes on a busy one.
 pytestmark = pytest.mark.timeout(900)
 WELLS = ["B02", "B03", "C02", "C03"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prefect server with an empty database, on which the flows of this process run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        patch.setenv("DO_NOT_TRACK", "1")
-        from prefect.settings import PREFECT_API_URL
-        from prefect.testing.utilities import prefect_test_harness
-
-        with prefect_test_harness(server_startup_timeout=300):
-            yield str(PREFECT_API_URL.value())
 
 
 @pytest.fixture(scope="module")

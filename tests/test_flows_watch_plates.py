@@ -1,0 +1,183 @@
+"""The watcher on a real Prefect server that runs nothing: which runs are asked for, and what is made of their ends."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flow_server import server
+
+from hcs_nuclei.errors import ClusterError, SettingsError
+from hcs_nuclei.simulate import simulate_plate
+
+__all__ = ["server"]
+#: A server that starts: seconds on an idle machine, minutes on a busy one.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("server")]
+
+
+class Service:
+    """Watched directories, their service directory, and the runs that the server has of the deployment."""
+
+    def __init__(self, folder: Path, deployment: str) -> None:
+        self.watched, self.out, self.state = (folder / name for name in ("watched", "runs", "state"))
+        for place in (self.watched, self.out, self.state):
+            place.mkdir()
+        self.deployment = deployment
+
+    def plate(self, name: str, **shape: int) -> Path:
+        return simulate_plate(self.watched, **{"wells": 2, "size": 64, **shape}, name=name).directory
+
+    def look(self, **others: Any) -> str:
+        from flows.parameters import WatchPlatesParameters
+        from flows.watch_plates import watch_plates
+
+        places = {"roots": [self.watched], "out": self.out, "state": self.state}
+        given = {**{k: list(map(str, v)) if isinstance(v, list) else str(v) for k, v in places.items()}, **others}
+        given = {"quiet": 0, "deployment": f"process-plate/{self.deployment}", **given}
+        return watch_plates(WatchPlatesParameters.model_validate(given))
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        from flows.ledger import open_ledger
+
+        with open_ledger(self.state) as ledger:
+            assert ledger is not None
+            return {entry.plate: entry for entry in ledger.entries.values()}
+
+    @property
+    def runs(self) -> list[Any]:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import DeploymentFilter
+
+        with get_client(sync_client=True) as client:
+            this = DeploymentFilter.model_validate({"name": {"any_": [self.deployment]}})
+            return sorted(client.read_flow_runs(deployment_filter=this), key=lambda run: run.created)
+
+    def end(self, entry: Any, state: Any) -> None:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(entry.flow_run), state, force=True)
+
+
+@pytest.fixture
+def service(tmp_path: Path, request: pytest.FixtureRequest) -> Service:
+    from flows.process_plate import process_plate
+
+    name = request.node.name.replace("_", "-")
+    process_plate.to_deployment(name).apply()
+    return Service(tmp_path, name)
+
+
+def test_new_complete_plate_is_begun_once_with_its_recipe(service: Service, tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "assay.yaml").write_text("channel: DAPI\nmodel: pinned\nmatch: {barcode: 'HT.*'}\n")
+    assert service.look(recipes=str(recipes)) == "no plate yet"
+    plate, other = service.plate("HT1"), service.plate("P1")
+
+    said = service.look(recipes=str(recipes), workers=1)
+    assert said.startswith("1 held, 1 begun. Held: ")
+    assert f"{other}: no recipe is for plate P1" in said
+    [run] = service.runs
+    assert run.name == f"process-{plate.name}"
+    given = run.parameters["parameters"]
+    assert (given["plate"], given["out"], given["workers"]) == (str(plate), str(service.out), 1)
+    assert (given["settings"]["channel"], given["settings"]["model"]) == ("DAPI", "pinned")
+    assert service.entries["HT1"].run_dir == str(service.out / service.entries["HT1"].run)
+
+    # A recipe that changes does not begin it again, and one that comes begins the other.
+    (recipes / "assay.yaml").write_text("channel: FITC\nmatch: {barcode: 'HT.*'}\n")
+    (recipes / "new.yaml").write_text(f"match: {{roots: ['{service.watched}'], barcode: P1}}\n")
+    assert service.look(recipes=str(recipes)) == "2 begun"
+    assert service.look(recipes=str(recipes)) == "2 begun"
+    assert len(service.runs) == 2
+
+
+def test_plate_that_is_copied_waits_and_one_that_stays_incomplete_is_held(service: Service) -> None:
+    plate = service.plate("P1")
+    [image] = plate.rglob("*_B03_w2*.[tT][iI][fF]")
+    kept = image.rename(service.state / image.name)
+    assert service.look(quiet=0.2) == "1 writing"
+    time.sleep(1.2)
+    said = service.look(quiet=0.2)
+    assert said.startswith(f"1 held. Held: {plate}: nothing changes any more")
+    assert "1 planes are missing" in said
+    kept.rename(image)
+    assert service.look(quiet=0.2) == "1 writing"
+    time.sleep(0.3)
+    assert service.look(quiet=0.2) == "1 begun"
+
+    # A plate that goes away before it was begun is forgotten.
+    shutil.copytree(plate, service.watched / "copy")
+    assert service.look(quiet=0.2).startswith("1 held, 1 begun. Held: ")
+    shutil.rmtree(service.watched / "copy")
+    assert service.look(quiet=0.2) == "1 begun"
+
+
+def test_watcher_that_dies_between_ledger_and_server_makes_no_second_run(service: Service) -> None:
+    from flows.ledger import open_ledger
+
+    service.plate("P1")
+    service.look()
+    begun = service.entries["P1"]
+    with open_ledger(service.state) as ledger:
+        assert ledger is not None
+        assert service.look() == "Another pass has not ended yet."
+        ledger.write(begun.model_copy(update={"state": "starting", "flow_run": ""}))
+    assert service.look() == "1 begun"
+    assert service.entries["P1"].flow_run == begun.flow_run
+    assert len(service.runs) == 1
+
+
+def test_ends_of_runs_are_kept_and_what_was_ended_from_outside_is_begun_again(service: Service) -> None:
+    from prefect.states import Cancelled, Completed, Crashed, Failed, Running
+
+    from flows.endings import QUARANTINED
+
+    for name in ("Done", "Faults", "Wrong", "Ended", "Stopped", "Killed"):
+        service.plate(name, wells=1)
+    service.look()
+    entries = service.entries
+    service.end(entries["Done"], Completed(message="all well"))
+    service.end(entries["Faults"], Completed(name=QUARANTINED, message="B03"))
+    service.end(entries["Wrong"], Failed(message="no channel Cy5"))
+    service.end(entries["Ended"], Cancelled(message="by somebody"))
+    service.end(entries["Stopped"], Cancelled(message="Runner is shutting down."))
+    service.end(entries["Killed"], Crashed(message="killed"))
+    assert service.look() == "2 begun, 1 completed, 1 quarantined, 1 failed, 1 cancelled"
+    found = {name: (entry.state, entry.reason) for name, entry in service.entries.items()}
+    assert found["Faults"] == ("quarantined", "B03")
+    assert found["Wrong"] == ("failed", "no channel Cy5")
+    assert found["Ended"] == ("cancelled", "by somebody")
+    assert len(service.runs) == 8
+    for name in ("Stopped", "Killed"):
+        assert service.entries[name].attempt == 2
+        assert service.entries[name].parameters == entries[name].parameters
+
+    # Somebody runs the cancelled one again; the killed one dies whenever it is run.
+    service.end(entries["Ended"], Running())
+    for _ in range(3):
+        service.end(service.entries["Killed"], Crashed(message="killed again"))
+        said = service.look()
+    assert said == "2 begun, 1 completed, 1 quarantined, 1 failed, 1 crashed"
+    assert service.entries["Killed"].attempt == 3
+    assert len(service.runs) == 9
+
+
+def test_server_without_the_deployment_is_said(service: Service) -> None:
+    service.plate("P1", wells=1)
+    with pytest.raises(ClusterError, match="no deployment process-plate/other"):
+        service.look(deployment="process-plate/other")
+    assert service.entries["P1"].state == "starting"
+    assert service.look() == "1 begun"
+
+
+def test_watcher_stays_within_the_allowed_roots(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HCS_NUCLEI_ALLOWED_ROOTS", f"{service.watched}:{service.out}")
+    with pytest.raises(SettingsError, match=r"Service directory .* lies outside"):
+        service.look()
