@@ -9,7 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from pipeline_runs import FinishedRun, make_finished_run
+from pipeline_runs import FinishedRun, make_finished_run, make_treated_run
 
 # A busy machine is slow now and then, and that is no fault of the code.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -52,3 +52,9 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
 def finished(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A plate of 4 wells with 2 fields and its finished run; only to be looked at."""
     return make_finished_run(worker, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def treated(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A plate of 24 wells with treatments, gates and a column out of focus, and its run; only to be looked at."""
+    return make_treated_run(worker, tmp_path_factory.mktemp("treated"))

@@ -160,3 +160,42 @@ def other_model(folder: Path, by: float = 0.001) -> Path:
     described = Weights(file=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size)
     write_card(folder, card.model_copy(update={"name": "other", "weights": described}))
     return folder
+
+
+#: Of :func:`make_treated_run`: a column that was out of focus, the recipe.
+DEFOCUSED_COLUMN = 5
+TREATED_RECIPE: dict[str, Any] = {
+    "illumination": {"method": "estimate"},
+    "calls": {"minimum_nuclei": 100},
+    "gates": {
+        "marker": {"feature": "Nuclei_Ring_NuclearRatio_FITC", "above_quantile": 0.9},
+        "large": {"feature": "Nuclei_AreaShape_Area", "above": 500},
+    },
+    "statistics": {
+        "readouts": [
+            "Metadata_Density_per_mm2",
+            "Median_Nuclei_AreaShape_Area",
+            "Metadata_Fraction_Gate_marker",
+        ]
+    },
+}
+
+
+def make_treated_run(client: Any, folder: Path) -> FinishedRun:
+    """A plate of 24 wells with controls, dose series of two compounds and a column out of focus, and its run."""
+    from hcs_nuclei.pipeline import process_plate
+    from hcs_nuclei.settings import Settings
+    from hcs_nuclei.simulate import simulate_plate
+    from hcs_nuclei.simulate.design import Harm
+
+    harm = Harm(defocused_columns=(DEFOCUSED_COLUMN,))
+    made = simulate_plate(folder / "plates", wells=24, fields=1, size=400, harm=harm)
+    before = snapshot(made.directory)
+    progress: list[Any] = []
+    settings = Settings.model_validate({**TREATED_RECIPE, "layout": str(made.layout)})
+    with shared_cluster(client):
+        result = process_plate(made.directory, folder / "out", settings, on_progress=progress.append)
+    after = snapshot(made.directory)
+    return FinishedRun(
+        made.directory, made.truth, folder / "out", result.run_dir, result, progress, before, after, False
+    )
