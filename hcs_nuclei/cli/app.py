@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hcs_nuclei.cli import models, plates, process, store
+from hcs_nuclei.cli import annotate, models, plates, process, store
 from hcs_nuclei.errors import HcsNucleiError, UserError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ plates.register(app)
 process.register(app)
 models.register(app)
 store.register(app)
+annotate.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

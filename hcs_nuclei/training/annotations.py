@@ -65,6 +65,14 @@ class Dataset:
     remarks: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class InspectedDataset(Dataset):
+    """A data set with its `faults` in words, each of which names an image, and how many images it should have."""
+
+    faults: list[str]
+    expected: int
+
+
 @dataclass(slots=True)
 class _Entry:
     """One image of a data set before it is read; files are named relative to the set."""
@@ -121,6 +129,23 @@ def read_dataset(
         DatasetError: there is no such data set, it has no such images, none of them can be used or, without
             `skip_faulty`, not all of them. The message holds every fault and remark with the names of the files.
     """
+    found = inspect_dataset(dataset, split=split, modality=modality)
+    if found.faults and not (skip_faulty and found.images):
+        lines = [f"{found.expected - len(found.images)} of {found.expected} images of {dataset} cannot be used:"]
+        lines += [f"  {fault}" for fault in found.faults]
+        if found.remarks:
+            lines += ["No obstacle, but worth a look:", *(f"  {remark}" for remark in found.remarks)]
+        lines += [f"Mend or remove them{', or go on without them with --skip-faulty' if found.images else ''}."]
+        raise DatasetError("\n".join(lines))
+    return Dataset(found.images, [f"left out, {fault}" for fault in found.faults] + found.remarks)
+
+
+def inspect_dataset(dataset: Path, *, split: str | None = None, modality: str | None = None) -> InspectedDataset:
+    """As :func:`read_dataset`, and what is wrong with the images that cannot be used.
+
+    Raises:
+        DatasetError: there is no such data set, or it has no such images.
+    """
     with _opened(dataset) as source:
         entries, remarks = _choose(dataset, source.one_mask_each, _arrange(dataset, source), split, modality)
         with ThreadPoolExecutor(_THREADS) as threads:
@@ -129,13 +154,7 @@ def read_dataset(
     faults = [f"{entry.name}: {fault}" for entry in entries for fault in entry.findings.faults]
     remarks += [f"{entry.name}: {remark}" for entry in entries for remark in entry.findings.remarks]
     remarks += _same_pixels(images)
-    if faults and not (skip_faulty and images):
-        lines = [f"{len(entries) - len(images)} of {len(entries)} images of {dataset} cannot be used:"]
-        lines += [f"  {fault}" for fault in faults]
-        lines += ["No obstacle, but worth a look:", *(f"  {remark}" for remark in remarks)] if remarks else []
-        lines += [f"Mend or remove them{', or go on without them with --skip-faulty' if images else ''}."]
-        raise DatasetError("\n".join(lines))
-    return Dataset(images, [f"left out, {fault}" for fault in faults] + remarks)
+    return InspectedDataset(images, remarks, faults, len(entries))
 
 
 @contextmanager
