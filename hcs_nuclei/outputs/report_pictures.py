@@ -26,7 +26,7 @@ _SAMPLE = 32
 #: What is shown as white and black: percentiles of pixels inside and outside nuclei. Percentiles of all pixels would
 #: make white of the noise on a plate of dead wells. Mitotic and dying nuclei, the brightest, may be cut off.
 _WHITE_PERCENTILE, _BLACK_PERCENTILE = 95.0, 2.0
-_QUALITIES = (90, 75, 55, 35, 15)
+_QUALITIES = (80, 60, 35, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _webp(grey: npt.NDArray[np.uint8], most: int) -> bytes:
     while True:
         for quality in _QUALITIES:
             buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=quality, method=4)
+            image.save(buffer, "WEBP", quality=quality, method=2)
             if buffer.tell() <= most:
                 return buffer.getvalue()
         image = image.reduce(2)
@@ -238,7 +238,7 @@ def _png(mask: npt.NDArray[np.bool_]) -> bytes:
     image = Image.frombytes("P", (width, height), mask.tobytes())
     image.putpalette([0, 0, 0, 255, 176, 0])
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", bits=1, transparency=0, optimize=True)
+    image.save(buffer, "PNG", bits=1, transparency=0)
     return buffer.getvalue()
 
 

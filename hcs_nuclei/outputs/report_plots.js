@@ -4,6 +4,8 @@ const readoutBoxes = all(".readout");
 const MORE = 24;
 let curvesShown = MORE;
 const columnOf = (name) => data.columns[columnNumber.get(name)];
+// Layouts have no Greek: uM is µM.
+const unitOf = (curve) => (curve.Metadata_Concentration_unit ?? "").replace(/^u(?=[MLg])/, "µ");
 const timeOf = () => data.timepoints[state.time];
 
 /** A point that says its well when it is pointed at, and opens it. */
@@ -63,7 +65,7 @@ function showSeparation(name) {
 
 /** The IC50 as it may be said, and its interval. */
 function potency(curve) {
-  const unit = curve.Metadata_Concentration_unit ?? "";
+  const unit = unitOf(curve);
   const relation = curve.RelativeIC50_Relation;
   if (!relation) return [curve.Outcome === "fitted" ? "no IC50" : curve.Outcome, curve.RelativeIC50_Reason || curve.Reason];
   const value = `IC50 ${relation} ${number(curve.RelativeIC50)} ${unit}`;
@@ -121,11 +123,11 @@ function curveFigure(curve, count) {
   }
   if (curve.RelativeIC50_Relation === "=") svg.append(drawn("path", { class: "potency", d: `M${x(Math.log10(curve.RelativeIC50)).toFixed(1)} ${top}V${bottom}` }));
   const column = { label: inhibition ? "Inhibition" : "Of control", unit: "%" };
-  const doseWords = (well) => `${data.wells[well]}: ${number(doseOf(well))} ${curve.Metadata_Concentration_unit ?? ""}`;
+  const doseWords = (well) => `${data.wells[well]}: ${number(doseOf(well))} ${unitOf(curve)}`;
   points.forEach((well) => svg.append(dot(well, x(Math.log10(doseOf(well))), y(values[well]), "others", `${doseWords(well)}\n${valueWords(column, values[well])}`)));
   wells.filter((well) => Number.isFinite(count[well])).forEach((well) =>
     svg.append(dot(well, x(Math.log10(doseOf(well))), c(count[well]), "count", `${doseWords(well)}\nNuclei: ${number(count[well])} % of control`)));
-  svg.append(drawn("text", { class: "small", x: (left + right) / 2, y: 244 }, curve.Metadata_Concentration_unit ?? "dose"));
+  svg.append(drawn("text", { class: "small", x: (left + right) / 2, y: 244 }, unitOf(curve) || "dose"));
   const [said, interval] = potency(curve);
   return made("figure", { class: "curve", "data-compound": curve.Metadata_Compound ?? "" }, [
     made("figcaption", {}, [made("b", {}, curve.Metadata_Compound ?? "Wells without a compound"), made("span", {}, said), made("small", {}, interval)]),
@@ -163,3 +165,4 @@ if (readoutBoxes.length) {
   showReadout(data.readouts[0]);
 }
 root.classList.add("js");
+performance.mark("drawn");
