@@ -170,7 +170,6 @@ def _at_url(url: str, pattern: str | None) -> Plate:
         else:
             place = staging.place_of(url)
             plate = read_by_pattern(place, pattern, survey_remote(place, remote))
-        if plate.remote is None:
             plate = replace(plate, remote=_below(remote, plate.root))
         assert plate.remote is not None
         # The layout, the shading and the end of the measurement are read from these later.
@@ -201,7 +200,8 @@ def _recognised_remote(remote: RemoteFiles) -> Plate:
         return ome_zarr.plates_in(here)
 
     listings = survey_remote(here, remote)
-    return _of_listings(directory, listings, stores_in, lambda root: _read_store(_below(remote, root), root))
+    plate = _of_listings(directory, listings, stores_in, lambda root: _read_store(_below(remote, root), root))
+    return plate if plate.remote else replace(plate, remote=_below(remote, plate.root))
 
 
 def _read_store(remote: RemoteFiles, root: Path) -> Plate:

@@ -1,4 +1,4 @@
-"""Planes in, their images out, wherever the plate lies: at a URL, all of their files are copied here first, together."""
+"""Planes in, their images out, wherever the plate lies: at a URL, all their files are copied here first, together."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def image_reader(
 
 
 def _files(remote: RemoteFiles, place: Path, plane: Plane) -> list[str]:
-    """The file of a plane; of a plane of an array, the files of its chunks, whose documents are copied here for good."""
+    """The file of a plane; of a plane of an array, the files of its chunks, whose documents are copied here too."""
     if plane.path in remote.files:
         return [plane.path]
     try:
