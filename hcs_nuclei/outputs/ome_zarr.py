@@ -91,7 +91,7 @@ class WellWriter:
         image: bool = True,
         window: tuple[float, float] | None = None,
     ) -> None:
-        self._place = _well_path(store, well)
+        self._place = well_path(store, well)
         self._temporary = temporary_path(self._place)
         self._channel = channel
         self._pixel_size_um = pixel_size_um
@@ -185,7 +185,7 @@ class WellWriter:
 def well_fingerprint(store: Path, well: Well | str) -> str | None:
     """The fingerprint that the well's group was committed with; None where there is no such group."""
     try:
-        document = json.loads((_well_path(store, well) / _METADATA).read_bytes())
+        document = json.loads((well_path(store, well) / _METADATA).read_bytes())
         return str(document["attributes"]["hcs_nuclei"]["fingerprint"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         return None
@@ -197,7 +197,7 @@ def level_count(store: Path, well: Well | str, field: int) -> int:
     Raises:
         FileNotFoundError: the field is not in the store.
     """
-    document = json.loads((_well_path(store, well) / str(field) / _METADATA).read_bytes())
+    document = json.loads((well_path(store, well) / str(field) / _METADATA).read_bytes())
     return len(document["attributes"]["ome"]["multiscales"][0]["datasets"])
 
 
@@ -209,14 +209,15 @@ def read_level(store: Path, well: Well | str, field: int, level: int = 0, *, lab
     """
     import zarr
 
-    group = _well_path(store, well) / str(field)
+    group = well_path(store, well) / str(field)
     array = zarr.open_array((group / "labels" / "nuclei" if labels else group) / str(level), mode="r")
     pixels = np.asarray(array[...])
     height, width = pixels.shape[-2:]
     return pixels.reshape(-1, height, width)
 
 
-def _well_path(store: Path, well: Well | str) -> Path:
+def well_path(store: Path, well: Well | str) -> Path:
+    """Where the group of a well is."""
     row, column = parse_well(well) if isinstance(well, str) else (well.row, well.column)
     return store / row_name(row) / f"{column:02d}"
 

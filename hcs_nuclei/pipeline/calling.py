@@ -12,6 +12,7 @@ from typing import Literal
 from hcs_nuclei.columns import Measured, nucleus_columns
 from hcs_nuclei.errors import SettingsError, listed
 from hcs_nuclei.layouts import Layout
+from hcs_nuclei.outputs.anndata_file import anndata_missing
 from hcs_nuclei.outputs.calls import CallRules
 from hcs_nuclei.outputs.provenance import RunRecord
 from hcs_nuclei.pipeline.statistics import readouts_of
@@ -70,6 +71,8 @@ def check_rules(settings: Settings, measured: Measured, layout: Layout | None, p
         readouts_of(settings.statistics, measured, settings.gates)
     except SettingsError as error:
         faults.append(str(error))
+    if settings.export.anndata and (missing := anndata_missing()):
+        faults.append(missing)
     if faults:
         raise SettingsError(f"Plate {plate.name} cannot be judged as asked:\n" + "\n".join(f"  {f}" for f in faults))
 

@@ -12,6 +12,8 @@ from typing import Any
 from hcs_nuclei.columns import Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.layouts import Layout, read_layout
+from hcs_nuclei.outputs.anndata_file import ANNDATA_FILE, write_anndata
+from hcs_nuclei.outputs.feature_tables import write_feature_tables
 from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import finish_store
 from hcs_nuclei.outputs.provenance import Outcome, RunRecord, read_record, write_record
@@ -19,7 +21,7 @@ from hcs_nuclei.outputs.reading import read_fields
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.tables import finish_tables
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions, rules_of
-from hcs_nuclei.pipeline.plan import Plan
+from hcs_nuclei.pipeline.plan import STORE, Plan
 from hcs_nuclei.pipeline.statistics import PlateStatistics
 from hcs_nuclei.pipeline.treatments import layout_of_run, record_of
 from hcs_nuclei.plate import Channel, Field, Plate, Well, row_name
@@ -138,6 +140,7 @@ def _write_tables(
     rules = rules_of(record, record.exclusions)
     tables = finish_tables(run_dir, plate, measured, layout, limits, rules, statistics.normalised)
     told = statistics.write(run_dir, tables.wells)
+    _export(run_dir, plate, measured, record.settings)
     fields = tables.fields.to_pylist()
     outcome = Outcome(
         wells_by_status=_counts(tables.wells.column("status").to_pylist()),
@@ -155,6 +158,15 @@ def _write_tables(
     write_record(run_dir, done)
     write_report(run_dir)
     return done
+
+
+def _export(run_dir: Path, plate: Plate, measured: Measured, settings: Settings) -> None:
+    if settings.export.anndata:
+        write_anndata(run_dir, measured)
+    else:
+        (run_dir / ANNDATA_FILE).unlink(missing_ok=True)
+    if settings.export.feature_tables:
+        write_feature_tables(run_dir, run_dir / STORE, plate, measured)
 
 
 def fault_line(row: dict[str, Any], timepoints: int) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from hcs_nuclei.errors import ChannelError, OutputError, RunConflictError, listed
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.models.store import resolve_model
+from hcs_nuclei.outputs.anndata_file import ANNDATA_FILE
 from hcs_nuclei.outputs.calls import CALLS_FILE
 from hcs_nuclei.outputs.ome_zarr import well_fingerprint as stored_fingerprint
 from hcs_nuclei.outputs.provenance import RUN_FILE, RunRecord, read_record
@@ -51,6 +52,7 @@ _TABLES = (
     "wells.parquet",
     "wells.csv",
     *STATISTICS_FILES,
+    ANNDATA_FILE,
     "report.html",
     LAYOUT_FILE,
     CALLS_FILE,

@@ -5,6 +5,7 @@ Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. W
 """
 
 from hcs_nuclei.settings.aggregation import AggregationSettings, CallSettings, GateSettings
+from hcs_nuclei.settings.export import ExportSettings
 from hcs_nuclei.settings.groups import IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
 from hcs_nuclei.settings.measurement import FeatureGroup, MeasurementSettings
@@ -18,6 +19,7 @@ __all__ = [
     "WHEN_FINISHED",
     "AggregationSettings",
     "CallSettings",
+    "ExportSettings",
     "FeatureGroup",
     "GateSettings",
     "IlluminationSettings",

@@ -10,13 +10,14 @@ import yaml
 from pydantic import Field, field_validator
 
 from hcs_nuclei.settings.aggregation import AggregationSettings, CallSettings, GateSettings, check_gate_names
+from hcs_nuclei.settings.export import ExportSettings
 from hcs_nuclei.settings.groups import Group, IlluminationSettings, OutputSettings, SegmentationSettings
 from hcs_nuclei.settings.measurement import MeasurementSettings
 from hcs_nuclei.settings.qc import QcSettings
 from hcs_nuclei.settings.statistics import StatisticsSettings
 
 #: Settings that are applied when the wells are done: with others, tables and report are made again, and no well.
-WHEN_FINISHED = {"layout", "exclusions", "qc", "aggregation", "gates", "calls", "statistics"}
+WHEN_FINISHED = {"layout", "exclusions", "qc", "aggregation", "gates", "calls", "statistics", "export"}
 #: Settings that say what things are called and what is made of the wells, not how a nucleus is found or measured.
 NO_RESULT = {"model", "plate_name", "barcodes", *WHEN_FINISHED}
 
@@ -94,6 +95,7 @@ class Settings(Group):
     )
     calls: CallSettings = CallSettings()
     statistics: StatisticsSettings = StatisticsSettings()
+    export: ExportSettings = ExportSettings()
 
     @field_validator("gates")
     @classmethod
