@@ -24,13 +24,13 @@ def field_statistics(pairs: Sequence[AnnotatedImage]) -> FieldStatistics | None:
     None where fewer than 50 images have at least three nuclei whose outlines can be measured.
     """
     main = [pair for pair in pairs if pair.modality == "fluorescence"] or list(pairs)
-    described = np.concatenate([_described(pair) for pair in main]) if main else np.empty((0, 4))
-    if np.count_nonzero(~np.isnan(described).any(axis=1)) < FEWEST_IMAGES:
+    table = np.concatenate([described(pair) for pair in main]) if main else np.empty((0, 4))
+    if np.count_nonzero(~np.isnan(table).any(axis=1)) < FEWEST_IMAGES:
         return None
-    return FieldStatistics.of_training(described)
+    return FieldStatistics.of_training(table)
 
 
-def _described(pair: AnnotatedImage) -> npt.NDArray[np.float64]:
+def described(pair: AnnotatedImage) -> npt.NDArray[np.float64]:
     """(1, 4) the statistics of one image, seen at the scale that its own nuclei ask for."""
     labels = np.ascontiguousarray(pair.labels, dtype=np.uint32)
     table = measure_nuclei(labels, {"": pair.image}, nuclear="", saturation=None)

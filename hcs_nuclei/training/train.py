@@ -27,6 +27,7 @@ from hcs_nuclei.segmentation.scale import TRAINING_DIAMETER_PX
 from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
 from hcs_nuclei.training.dataset import spoil
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
+from hcs_nuclei.training.field_statistics import field_statistics
 from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
 from hcs_nuclei.training.report import REPORT_FILE, write_report
 from hcs_nuclei.training.tuning import tune
@@ -94,6 +95,7 @@ def finish_model(
         training_diameter_px=TRAINING_DIAMETER_PX,
         instances=chosen.instances if chosen else InstanceSettings(),
         confidence=chosen.confidence if chosen else ConfidenceSettings(),
+        field_statistics=field_statistics(training),
         flops_per_pixel=flops_per_pixel(network),
         parameters=network.count_params(),
         training={
