@@ -65,6 +65,32 @@ def test_columns_and_wells_on_demand(runs: Path) -> None:
         read_nuclei(runs, wells=["B03", "H12"])
 
 
+def test_only_the_files_that_are_asked_for_are_read(runs: Path) -> None:
+    for other in ("P1/nuclei/AA04.parquet", "P1/nuclei/D05.parquet"):
+        (runs / other).write_bytes(b"no table")
+    frame = read_nuclei(runs, wells=["B03"])
+    assert len(frame) == 9
+    assert frame.Metadata_Aggregated.all()
+    with pytest.raises(Exception, match="Parquet"):
+        read_nuclei(runs)
+
+
+def test_fields_and_wells_by_column_and_well(runs: Path) -> None:
+    fields = read_fields(runs, columns=["status", "Metadata_Field"], wells=["d5", "B03"])
+    assert list(fields.columns) == ["status", "Metadata_Field"]
+    assert fields.status.tolist() == ["ok", "ok", "ok", "unreadable", "unreadable"]
+    wells = read_wells(runs, columns=["Metadata_Plate", f"Median_{AREA}"], wells=["B03"])
+    assert wells.Metadata_Plate.tolist() == ["00123", "P1"]
+    assert wells[f"Median_{AREA}"].notna().all()
+    assert list(read_wells(runs, columns=["status"]).columns) == ["status"]
+    with pytest.raises(ValueError, match="no run has the columns \\['Median_Area'\\]"):
+        read_wells(runs, columns=["Median_Area"])
+    with pytest.raises(ValueError, match="no run has the wells \\['H12'\\]"):
+        read_fields(runs, wells=["H12"])
+    with pytest.raises(ValueError, match="no well was asked for"):
+        read_wells(runs, wells=[])
+
+
 def test_micrometres(runs: Path) -> None:
     pixels, micrometres = read_nuclei(runs / "P1"), read_nuclei(runs / "P1", units="um")
     for name, factor in ((AREA, 0.25), (LENGTH, 0.5), ("Metadata_Center_X", 0.5), (MEAN, 1.0)):

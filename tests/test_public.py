@@ -29,12 +29,18 @@ SIGNATURES = {
         "(plate: 'Path | str', out: 'Path | str', settings: 'Settings | None' = None, *, cluster: 'str' = 'local', "
         "workers: 'int | None' = None, overwrite: 'bool' = False, retry_failed: 'bool' = False, on_progress:"
     ),
-    "read_fields": "(path: 'Paths') -> 'pd.DataFrame'",
+    "read_fields": (
+        "(path: 'Paths', *, columns: 'Sequence[str] | None' = None, wells: 'Collection[str] | None' = None) -> "
+        "'pd.DataFrame'"
+    ),
     "read_nuclei": (
         "(path: 'Paths', *, columns: 'Sequence[str] | None' = None, wells: 'Collection[str] | None' = None, units: "
         "\"Literal['px', 'um']\" = 'px') -> 'pd.DataFrame'"
     ),
-    "read_wells": "(path: 'Paths') -> 'pd.DataFrame'",
+    "read_wells": (
+        "(path: 'Paths', *, columns: 'Sequence[str] | None' = None, wells: 'Collection[str] | None' = None) -> "
+        "'pd.DataFrame'"
+    ),
     "segment": (
         "(image: 'npt.NDArray[Any]', *, model: 'str' = 'default', diameter_px: 'float | None' = None, minimum_area_px:"
     ),

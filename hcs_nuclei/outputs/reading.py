@@ -62,22 +62,31 @@ def read_nuclei(
     return _frame(table.select(list(columns)))
 
 
-def read_fields(path: Paths) -> pd.DataFrame:
+def read_fields(
+    path: Paths, *, columns: Sequence[str] | None = None, wells: Collection[str] | None = None
+) -> pd.DataFrame:
     """One row per expected field and time point of every run, with the treatments of its plate layout.
 
+    Args:
+        path: a run directory, a directory of runs, or several of either.
+        columns: which columns, in this order; None for all.
+        wells: which wells, as people write them (``B03``, ``b3``); None for all.
+
     Raises:
         OutputError: no run is there, or a run was not finished.
+        ValueError: a column or well is in none of the runs.
     """
-    return _read_plate_table(path, "fields.parquet")
+    return _read_plate_table(path, "fields.parquet", columns, wells)
 
 
-def read_wells(path: Paths) -> pd.DataFrame:
+def read_wells(
+    path: Paths, *, columns: Sequence[str] | None = None, wells: Collection[str] | None = None
+) -> pd.DataFrame:
     """One row per expected well and time point of every run, empty and failed wells too, with treatments.
 
-    Raises:
-        OutputError: no run is there, or a run was not finished.
+    Args and errors are those of :func:`read_fields`.
     """
-    return _read_plate_table(path, "wells.parquet")
+    return _read_plate_table(path, "wells.parquet", columns, wells)
 
 
 def find_runs(path: Paths) -> list[Path]:
@@ -118,11 +127,21 @@ def _well_files(runs: Sequence[Path], wells: Collection[str] | None) -> list[Pat
             raise OutputError(f"{run} has no well yet: {run / 'nuclei'} holds no table. Start the run again.")
     if wells is None:
         return [file for files in found.values() for _, file in sorted(files.items())]
+    wanted = _wanted_wells(wells, {well for files in found.values() for well in files})
+    return [files[well] for files in found.values() for well in wanted if well in files]
+
+
+def _wanted_wells(wells: Collection[str], there: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(row, column) of `wells`, row-major.
+
+    Raises:
+        ValueError: one is not there, or none is asked for.
+    """
     wanted = sorted({parse_well(well) for well in wells})
-    unknown = [well_name(*well) for well in wanted if not any(well in files for files in found.values())]
+    unknown = [well_name(*well) for well in wanted if well not in there]
     if unknown or not wanted:
         raise ValueError(f"no run has the wells {unknown}" if unknown else "no well was asked for")
-    return [files[well] for files in found.values() for well in wanted if well in files]
+    return wanted
 
 
 def _committed(run: Path) -> Iterator[tuple[tuple[int, int], Path]]:
@@ -180,9 +199,11 @@ def _pixel_sizes(file: Path, table: Any) -> Any:
     return np.array([sizes[place] for place in places], dtype=np.float64)
 
 
-def _read_plate_table(path: Paths, name: str) -> pd.DataFrame:
+def _read_plate_table(
+    path: Paths, name: str, columns: Sequence[str] | None, wells: Collection[str] | None
+) -> pd.DataFrame:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
 
     runs = find_runs(path)
     unfinished = [run for run in runs if not (run / name).is_file()]
@@ -192,12 +213,31 @@ def _read_plate_table(path: Paths, name: str) -> pd.DataFrame:
             f"what is missing."
         )
     treatments = read_treatments(runs)
-    tables = [pq.read_table(run / name).replace_schema_metadata(None) for run in runs]
+    needed = None if columns is None else {*columns, "Metadata_Well"}
+    tables = [_columns_of(run / name, needed) for run in runs]
     if name == "wells.parquet":  # which has them itself
         tables = [as_types(table, treatment_types(treatments)) for table in tables]
     else:
-        tables = [join_treatments(table, treatments.get(run)) for run, table in zip(runs, tables, strict=True)]
-    return _frame(pa.concat_tables(tables, promote_options="default"))
+        tables = [join_treatments(table, treatments.get(run), columns) for run, table in zip(runs, tables, strict=True)]
+    table = pa.concat_tables(tables, promote_options="default")
+    if wells is not None:
+        there = {parse_well(well) for well in table["Metadata_Well"].to_pylist()}
+        names = [well_name(*well) for well in _wanted_wells(wells, there)]
+        table = table.filter(pc.is_in(table["Metadata_Well"], value_set=pa.array(names)))
+    if columns is None:
+        return _frame(table)
+    unknown = [column for column in columns if column not in table.column_names]
+    if unknown:
+        raise ValueError(f"no run has the columns {unknown}; docs/reference/columns.md lists those that may be there")
+    return _frame(table.select(list(columns)))
+
+
+def _columns_of(path: Path, needed: Collection[str] | None) -> Any:
+    """Those of a table's columns that are `needed`, None for all, without its metadata."""
+    import pyarrow.parquet as pq
+
+    names = None if needed is None else [column for column in pq.read_schema(path).names if column in needed]
+    return pq.read_table(path, columns=names).replace_schema_metadata(None)
 
 
 def _frame(table: Any) -> pd.DataFrame:
