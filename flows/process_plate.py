@@ -62,7 +62,7 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     parameters.check_places()
     show = ProgressDisplay(_LISTENER.get())
     again = {"overwrite": parameters.overwrite, "retry_failed": parameters.retry_failed}
-    prepare = partial(prepare_plate, Path(parameters.plate), Path(parameters.out), parameters.settings, **again)
+    prepare = partial(prepare_plate, parameters.plate, Path(parameters.out), parameters.settings, **again)
     plan, card = _step("Prepare", prepare)
     progress = partial(Progress, plate=plan.context.plate, done=plan.finished, total=len(plan.plate.wells))
     show(progress("prepare"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from hcs_nuclei.pipeline.plan import Context
 from hcs_nuclei.pipeline.well import _read
 from hcs_nuclei.settings import Settings
 from hcs_nuclei.simulate import PLATE_LAYOUTS, simulate_plate
-from hcs_nuclei.sources import open_plate
+from hcs_nuclei.sources import open_plate, read_image
 
 PNG = "cellvoyager as PNG"
 FORMATS = [*sorted(PLATE_LAYOUTS), PNG]
@@ -159,6 +159,7 @@ def test_a_field_says_what_befell_it(
     plate = open_plate(copy)
     context = Context(
         root=plate.root,
+        place=plate.place,
         run_dir=tmp_path,
         plate=plate.name,
         acquisition=plate.acquisition,
@@ -171,7 +172,7 @@ def test_a_field_says_what_befell_it(
         model_sha256="",
     )
     well = plate.well("B03")
-    read = _read(context, well, well.fields[1], 0)
+    read = _read(context, partial(read_image, plate.root), well.fields[1], 0)
     assert read.status == status
     assert words in read.error
     other = _read(context, well, well.fields[0], 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,9 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    plate: Annotated[Path, typer.Argument(metavar="PLATE", help="A plate directory of any known vendor.")],
+    plate: Annotated[
+        str, typer.Argument(metavar="PLATE", help="A plate directory of any known vendor, or its URL (s3://...).")
+    ],
     pattern: Annotated[
         str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
     ] = None,
@@ -108,7 +111,7 @@ def _barcode(plate: Plate, path: Path) -> dict[str, Any]:
     return {"list": str(path), "barcodes": len(known), "known": plate.name in known}
 
 
-def _waited_for(plate: Path, pattern: str | None, quiet: float, timeout: float | None) -> Completeness:
+def _waited_for(plate: str, pattern: str | None, quiet: float, timeout: float | None) -> Completeness:
     """The last look at `plate`; what changes from one look to the next is said on stderr."""
     from hcs_nuclei.sources.completeness import wait_until_complete
 
@@ -156,6 +159,12 @@ def report(
     assay: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Assay recipe whose gates, calls and flags take the place.")
     ] = None,
+    screen: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one page over all of the runs to this HTML file.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write figures for slides (PNG) of each run into this directory.")
+    ] = None,
 ) -> None:
     """Make the tables and reports of finished runs again from their wells, with other treatments, exclusions, gates."""
     from hcs_nuclei.outputs.reading import find_runs
@@ -163,12 +172,31 @@ def report(
     from hcs_nuclei.settings import load_settings
 
     found = find_runs(runs)
+    if screen:
+        from hcs_nuclei.outputs.report_screen import check_screen
+
+        check_screen(screen)
     files = [
         name if name in {"auto", "none"} else str(Path(name).expanduser().absolute()) for name in (layout, exclusions)
     ]
     remake_plates(found, files[0], exclusions=files[1], qc=qc, recipe=load_settings(assay) if assay else None)
     for run in found:
         typer.echo(str(run / "report.html"))
+    for path in _beside_reports(found, screen, figures):
+        typer.echo(str(path))
+
+
+def _beside_reports(runs: list[Path], screen: Path | None, figures: Path | None) -> Iterator[Path]:
+    """Make what is asked for beside the reports, and yield where it is."""
+    if screen:
+        from hcs_nuclei.outputs.report_screen import write_screen
+
+        yield write_screen(runs, screen)
+    if figures:
+        from hcs_nuclei.outputs.report_figures import write_figures
+
+        for run in runs:
+            yield from write_figures(run, figures)
 
 
 def demo(
@@ -198,7 +226,7 @@ def demo(
         file=sys.stderr,
     )
     settings = load_settings(options={"layout": str(layout)})
-    status = process_plates([directory], runs, settings, ProcessOptions(prefect=True))
+    status = process_plates([str(directory)], runs, settings, ProcessOptions(prefect=True))
     run = runs / run_name(open_plate(directory))
     print(
         f"\nThe report, to open in a browser:  {(run / 'report.html').resolve()}\n"

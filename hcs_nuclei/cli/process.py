@@ -36,7 +36,9 @@ def register(app: typer.Typer) -> None:
 
 
 def process(
-    plates: Annotated[list[Path], typer.Argument(metavar="PLATE", help="Plate directories; only ever read.")],
+    plates: Annotated[
+        list[str], typer.Argument(metavar="PLATE", help="Plate directories, or their URLs (s3://...); only ever read.")
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of runs; each plate gets one in it.")],
     assay: Annotated[Path | None, typer.Option(metavar="FILE", help="Assay recipe (YAML).")] = None,
     channel: Annotated[
@@ -94,7 +96,7 @@ def process(
 
 
 def process_plates(
-    plates: list[Path], out: Path, settings: Settings, options: ProcessOptions, json_to: str | None = None
+    plates: list[str], out: Path, settings: Settings, options: ProcessOptions, json_to: str | None = None
 ) -> int:
     """Process `plates` one after another and say how each went; returns the worst exit status.
 
@@ -143,14 +145,14 @@ def api_url_configured() -> bool:
     return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
 
 
-def _check_all(plates: list[Path], out: Path, settings: Settings, options: ProcessOptions) -> None:
+def _check_all(plates: list[str], out: Path, settings: Settings, options: ProcessOptions) -> None:
     """Find every reason to refuse before the first plate is begun."""
     from hcs_nuclei.pipeline.prepare import prepare_plate
 
     if len(plates) > 1 and settings.plate_name:
         raise SettingsError("--plate-name names one plate; several were given. Process them one by one.")
     faults: list[str] = []
-    runs: dict[Path, Path] = {}
+    runs: dict[Path, str] = {}
     for plate in plates:
         try:
             plan, _ = prepare_plate(
@@ -169,7 +171,7 @@ def _check_all(plates: list[Path], out: Path, settings: Settings, options: Proce
         raise RunConflictError("Nothing was begun, since not every plate can be processed:\n" + "\n".join(faults))
 
 
-def _process(plate: Path, out: Path, settings: Settings, options: ProcessOptions, show: Any) -> Any:
+def _process(plate: str, out: Path, settings: Settings, options: ProcessOptions, show: Any) -> Any:
     if options.prefect:
         from flows.parameters import ProcessPlateParameters
         from flows.process_plate import run_process_plate

@@ -5,7 +5,7 @@ The sample depends on the plate alone, so segmentation never depends on the trea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +18,9 @@ from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.provenance import Calibration, Illumination
 from hcs_nuclei.pipeline.illumination import ESTIMATE_FIELDS, estimated_illumination
 from hcs_nuclei.pipeline.plan import Context, Plan
-from hcs_nuclei.plate import Channel, Field, Plate
+from hcs_nuclei.plate import Channel, Field, Plane, Plate, RemoteFiles
 from hcs_nuclei.segmentation.diameter import estimate_diameter
-from hcs_nuclei.sources import read_image
+from hcs_nuclei.sources import image_reader
 
 SAMPLE_FIELDS = 8
 _SEED = 20180116  # of the sample alone; any number, but the same for ever
@@ -49,12 +49,22 @@ def lit_sample(plan: Plan) -> Sample:
     return sample_fields(plan.plate, plan.context.nuclear.token, plan.context.settings.z, ESTIMATE_FIELDS)
 
 
+def files_of_sample(plate: Plate, sample: Iterable[tuple[str, Field]]) -> RemoteFiles | None:
+    """What lies at the plate's URL of these fields; None for a plate on a disk."""
+    return plate.remote and plate.remote.only({p.path for _, site in sample for p in site.planes if p.path})
+
+
 def calibrate_plate(
-    context: Context, sample: Sample, illumination: Illumination | None = None, lit: Sample = ()
+    context: Context,
+    sample: Sample,
+    illumination: Illumination | None = None,
+    lit: Sample = (),
+    remote: RemoteFiles | None = None,
 ) -> Calibration:
     """Measure the sample; runs on a worker, since the estimate of the diameter needs the network.
 
     `illumination` is what is known of it; where the fields of `lit` are given, it is estimated from them instead.
+    `remote` has the files of both where the plate lies at a URL.
     Fields that cannot be read are left out: they are reported when their well is processed.
     """
     settings = context.settings
@@ -62,7 +72,7 @@ def calibrate_plate(
     names: list[str] = []
     for well, site in sample:
         try:
-            images.append(read_image(context.root, site.planes_of(context.nuclear.token, 0, settings.z)))
+            images.append(_read(context, site.planes_of(context.nuclear.token, 0, settings.z), remote))
         except PlaneError:
             continue
         names.append(f"{well}/{site.number}")
@@ -76,16 +86,22 @@ def calibrate_plate(
         diameter_from="settings" if given else "estimate" if estimate else "none",
         saturation=saturation_level(images),
         sample=tuple(names),
-        illumination=_estimated(context, lit) if lit else illumination,
+        illumination=_estimated(context, lit, remote) if lit else illumination,
     )
 
 
-def _estimated(context: Context, sample: Sample) -> Illumination:
+def _estimated(context: Context, sample: Sample, remote: RemoteFiles | None) -> Illumination:
     def images_of(channel: Channel) -> Iterator[npt.NDArray[Any]]:
         for _, site in sample:
             planes = site.planes_of(channel.token, 0, context.settings.z)
             if planes and all(plane.path for plane in planes):
                 with suppress(PlaneError):
-                    yield read_image(context.root, planes)
+                    yield _read(context, planes, remote)
 
     return estimated_illumination(context.channels, [f"{well}/{site.number}" for well, site in sample], images_of)
+
+
+def _read(context: Context, planes: Sequence[Plane], remote: RemoteFiles | None) -> npt.NDArray[Any]:
+    limit = context.settings.staging.limit_gib
+    with image_reader(context.root, remote, planes, limit_gib=limit) as read:
+        return read(planes)

@@ -23,8 +23,8 @@ from hcs_nuclei.settings import IlluminationSettings
 from hcs_nuclei.sources import (
     HARMONY_INDICES,
     HarmonyFlatField,
+    image_reader,
     read_flat_fields,
-    read_image,
     read_reference,
     reference_names,
 )
@@ -207,7 +207,9 @@ def _of_yokogawa(plate: Plate, detail: str) -> tuple[ChannelIllumination, ...]:
 
 
 def _reference(plate: Plate, name: str) -> npt.NDArray[Any]:
-    return read_image(plate.root, [Plane("", name)])
+    planes = [Plane("", name)]
+    with image_reader(plate.root, plate.remote and plate.remote.only([name]), planes) as read:
+        return read(planes)
 
 
 def _record(token: str, source: Any, origin: str, profile: Profile) -> ChannelIllumination:

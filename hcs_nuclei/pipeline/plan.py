@@ -13,7 +13,7 @@ from hcs_nuclei.columns import Measured
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.measurement import Reach, reach_in_pixels
 from hcs_nuclei.outputs.provenance import Calibration, Illumination, RunRecord
-from hcs_nuclei.plate import Channel, Plate, Well
+from hcs_nuclei.plate import Channel, Plate, RemoteFiles, Well
 from hcs_nuclei.screening.exclusions import Exclusions
 from hcs_nuclei.settings import Settings
 
@@ -24,9 +24,13 @@ STORE = "plate.ome.zarr"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every well of a run has in common; small, crosses to the workers with each shard."""
+    """What every well of a run has in common; small, crosses to the workers with each shard.
+
+    `place` is where the plate lies, for people: its directory, which is `root`, or its URL.
+    """
 
     root: Path
+    place: str
     run_dir: Path
     plate: str
     acquisition: str
@@ -74,10 +78,17 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class WellJob:
-    """One well to process, and the fingerprint that its commit will carry."""
+    """One well to process, and the fingerprint that its commit will carry; `remote` has its files at the plate's URL."""
 
     well: Well
     fingerprint: str
+    remote: RemoteFiles | None = None
+
+    @classmethod
+    def of(cls, context: Context, plate: Plate, well: Well) -> WellJob:
+        """With its fingerprint, and of a plate at a URL with what a worker has to know of its files."""
+        remote = plate.remote.only(_inputs(well)) if plate.remote else None
+        return cls(well, well_fingerprint(context, well, remote), remote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +149,13 @@ class RunResult:
         return 3 if bad else 0
 
 
-def well_fingerprint(context: Context, well: Well) -> str:
+def well_fingerprint(context: Context, well: Well, remote: RemoteFiles | None = None) -> str:
     """sha256 (hex) of all that a well's results depend on.
 
     Names (relative to the plate), sizes and modification times of its inputs, settings, calibration, model and the
-    version of the algorithm. The same plate at another place has the same fingerprints.
+    version of the algorithm. The same plate at another place has the same fingerprints. `remote` has the well's files
+    where the plate lies at a URL: then the versions that its store tells stand in the place of times.
     """
-    inputs = sorted({plane.path for site in well.fields for plane in site.planes if plane.path})
     content = {
         "algorithm": ALGORITHM_VERSION,
         "settings": context.settings.fingerprint(),
@@ -156,7 +167,7 @@ def well_fingerprint(context: Context, well: Well) -> str:
         "fields": [
             [f.number, f.position_um, [[p.channel, p.z, p.timepoint, p.path] for p in f.planes]] for f in well.fields
         ],
-        "inputs": [_identity(context.root, name) for name in inputs],
+        "inputs": [_identity(context.root, name, remote) for name in _inputs(well)],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -174,8 +185,15 @@ def make_shards(context: Context, jobs: Sequence[WellJob], workers: int) -> Iter
         left = left[size:]
 
 
-def _identity(root: Path, name: str) -> list[str | int]:
+def _inputs(well: Well) -> list[str]:
+    return sorted({plane.path for site in well.fields for plane in site.planes if plane.path})
+
+
+def _identity(root: Path, name: str, remote: RemoteFiles | None) -> list[str | int]:
     """Name, size and time of an input; of a directory (a Zarr array) the sum and the latest of the files in it."""
+    if remote is not None:
+        there = [remote.files[file] for file in remote.below(name)]
+        return [name, sum(file.size for file in there), " ".join(file.version for file in there)]
     path = root / name
     try:
         files = [Path(folder, file) for folder, _, inner in os.walk(path) for file in inner]

@@ -24,7 +24,7 @@ from hcs_nuclei.outputs.tables import read_commit, well_table_path
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions
 from hcs_nuclei.pipeline.illumination import check_same_illumination, known_illumination
-from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob, well_fingerprint
+from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob
 from hcs_nuclei.pipeline.statistics import STATISTICS_FILES
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
 from hcs_nuclei.plate import Channel, Plate, Well, safe_name
@@ -62,7 +62,7 @@ _RETRY_STATUSES = frozenset({"missing", "unreadable", "failed", "incomplete"})
 
 
 def prepare_plate(
-    directory: Path, out: Path, settings: Settings, *, overwrite: bool = False, retry_failed: bool = False
+    directory: Path | str, out: Path, settings: Settings, *, overwrite: bool = False, retry_failed: bool = False
 ) -> tuple[Plan, ModelCard]:
     """Open the plate, choose channel and model, and find what is already done below `out`.
 
@@ -85,6 +85,7 @@ def prepare_plate(
     illumination = known_illumination(plate, settings.illumination)
     context = Context(
         root=plate.root,
+        place=plate.place,
         run_dir=run_dir,
         plate=plate.name,
         acquisition=plate.acquisition,
@@ -150,7 +151,7 @@ def run_name(plate: Plate) -> str:
     return safe_name(name)
 
 
-def check_output(run_dir: Path, directory: Path, plate: Plate) -> None:
+def check_output(run_dir: Path, directory: Path | str, plate: Plate) -> None:
     """Refuse a run directory that is a file, cannot be written, lies inside the plate, or holds something else.
 
     Raises:
@@ -160,7 +161,7 @@ def check_output(run_dir: Path, directory: Path, plate: Plate) -> None:
     for place in (out, run_dir):
         if place.exists() and not place.is_dir():
             raise OutputError(f"The output {place} is a file; expected a directory. Choose another --out.")
-    for source in (plate.root, directory):
+    for source in () if plate.remote else (plate.root, Path(directory)):
         if run_dir.resolve().is_relative_to(source.resolve()):
             raise OutputError(
                 f"The output {run_dir} lies inside the plate {source}, which is only ever read. Choose another --out."
@@ -244,12 +245,12 @@ def _outstanding(
     gone = sorted(p.stem for p in (context.run_dir / "nuclei").glob("[!.]*.parquet") if p.stem not in expected)
     if gone:
         raise RunConflictError(
-            f"Plate {context.plate}: {context.run_dir} has results of wells that {context.root} does not have "
+            f"Plate {context.plate}: {context.run_dir} has results of wells that {context.place} does not have "
             f"({listed(gone)}); they were made from {record.source.directory}. Choose another --out, or make the run "
             "again with --overwrite."
         )
     for well in plate.wells:
-        job = WellJob(well, well_fingerprint(context, well))
+        job = WellJob.of(context, plate, well)
         commit = read_commit(well_table_path(context.run_dir, well.name))
         if commit is None or (retry_failed and any(row["status"] in _RETRY_STATUSES for row in commit.fields)):
             outstanding.append(job)
@@ -262,7 +263,7 @@ def _outstanding(
     if changed:
         elsewhere = (
             ""
-            if record.source.directory == str(context.root)
+            if record.source.directory == context.place
             else (
                 f" The run was made from {record.source.directory}; a copy of a plate keeps its identity only where "
                 "file times are kept as well."

@@ -18,10 +18,10 @@ from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
 from hcs_nuclei.outputs.tables import well_table_path
-from hcs_nuclei.pipeline.calibrate import calibrate_plate, lit_sample, sample_fields
+from hcs_nuclei.pipeline.calibrate import calibrate_plate, files_of_sample, lit_sample, sample_fields
 from hcs_nuclei.pipeline.calling import nuclear_image
 from hcs_nuclei.pipeline.finish import finish_plate
-from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards, well_fingerprint
+from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards
 from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
 from hcs_nuclei.pipeline.treatments import layout_words
 from hcs_nuclei.pipeline.well import WellSummary, fail_well, process_shard
@@ -75,7 +75,7 @@ def process_plate(
     """Process one plate: label images, tables and a report below ``out/<run>``.
 
     Args:
-        plate: the vendor's directory, only ever read.
+        plate: the vendor's directory, or its URL (``s3://``, ``gs://``, ``https://``); only ever read.
         out: directory of runs; this plate's run directory is made in it, or gone on with.
         settings: the assay recipe; None for the defaults.
         cluster: ``local``, ``local-gpu``, ``tcp://…``, ``tls://…`` or a scheduler file.
@@ -91,9 +91,7 @@ def process_plate(
     from hcs_nuclei.cluster import open_cluster
 
     started = time.perf_counter()
-    plan, card = prepare_plate(
-        Path(plate), Path(out), settings or Settings(), overwrite=overwrite, retry_failed=retry_failed
-    )
+    plan, card = prepare_plate(plate, Path(out), settings or Settings(), overwrite=overwrite, retry_failed=retry_failed)
     on_progress(Progress("prepare", plan.context.plate, plan.finished, len(plan.plate.wells)))
     summaries: list[WellSummary] = []
     seconds = {"prepare": time.perf_counter() - started}
@@ -126,10 +124,11 @@ def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = 
 
     context = plan.context
     if plan.record is None:
-        sample = sample_fields(plan.plate, context.nuclear.token, context.settings.z)
-        calibration: Calibration = call(client, calibrate_plate, context, sample, plan.illumination, lit_sample(plan))
+        sample, lit = sample_fields(plan.plate, context.nuclear.token, context.settings.z), lit_sample(plan)
+        remote = files_of_sample(plan.plate, (*sample, *lit))
+        calibration: Calibration = call(client, calibrate_plate, context, sample, plan.illumination, lit, remote)
         context = replace(context, calibration=calibration)
-        jobs = tuple(WellJob(w, well_fingerprint(context, w)) for w in plan.plate.wells)
+        jobs = tuple(WellJob.of(context, plan.plate, w) for w in plan.plate.wells)
         plan = replace(plan, context=context, outstanding=jobs, record=_record(plan, card, calibration))
     try:
         if overwrite:
@@ -234,7 +233,7 @@ def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
         plate=context.plate,
         acquisition=context.acquisition,
         source=Source(
-            directory=str(context.root),
+            directory=context.place,
             vendor=plate.vendor,
             reason=plate.reason,
             expected_from=plate.expected_from,

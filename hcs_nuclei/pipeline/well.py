@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
 from hcs_nuclei.pipeline.illumination import profiles_of
 from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
-from hcs_nuclei.plate import Field, Well
+from hcs_nuclei.plate import Channel, Field, Plane, Well
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
-from hcs_nuclei.sources import read_image
+from hcs_nuclei.sources import image_reader
 from hcs_nuclei.sources.assembly import ranges
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -77,9 +77,13 @@ def process_shard(shard: Shard) -> list[WellSummary]:
     segmenter = load_segmenter(context.model_directory, context.model_sha256)
     ended: list[Future[WellSummary | None]] = []
     runs: list[_WellRun] = []
-    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "finish") as finishing:
+    with (
+        ExitStack() as staged,
+        ThreadPoolExecutor(1, "read") as reading,
+        ThreadPoolExecutor(1, "finish") as finishing,
+    ):
         try:
-            views = _read_ahead(context, shard.jobs, reading)
+            views = _read_ahead(context, shard.jobs, reading, staged)
             for job in shard.jobs:
                 runs.append(run := _WellRun(context, job, segmenter))
                 for _ in range(len(job.well.fields) * context.timepoints):
@@ -282,27 +286,68 @@ class _WellRun:
         self._writer.add_field(number, image, labels)
 
 
+class _WellInput:
+    """The images of one well: of a plate at a URL they are copied here with the first one, and let go with the last."""
+
+    def __init__(self, context: Context, job: WellJob) -> None:
+        self._context, self._remote = context, job.remote
+        self._views = [(site, t) for site in job.well.fields for t in range(context.timepoints)]
+        self._left = len(self._views)
+        self._staged = ExitStack()
+        self._image: Callable[[Sequence[Plane]], npt.NDArray[Any]] | None = None
+
+    def __enter__(self) -> _WellInput:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._staged.close()
+
+    def __iter__(self) -> Iterator[tuple[Field, int]]:
+        return iter(self._views)
+
+    def read(self, site: Field, timepoint: int) -> _View:
+        """One of the views; in the thread that reads, where waiting for a store holds nothing else up."""
+        context = self._context
+        if self._image is None:
+            planes = [p for at, t in self._views for c in context.channels for p in _planes(context, at, c, t)]
+            limit = context.settings.staging.limit_gib
+            reader = image_reader(context.root, self._remote, planes, limit_gib=limit)
+            self._image = self._staged.enter_context(reader)
+        view = _read(context, self._image, site, timepoint)
+        self._left -= 1
+        if not self._left:
+            self._staged.close()
+        return view
+
+
 def _read_ahead(
-    context: Context, jobs: Sequence[WellJob], pool: ThreadPoolExecutor, ahead: int = 2
+    context: Context, jobs: Sequence[WellJob], pool: ThreadPoolExecutor, staged: ExitStack, ahead: int = 2
 ) -> Iterator[Future[_View]]:
     """The shard's images in order, at most `ahead` of them read before they are asked for."""
-    order = ((job.well, site, t) for job in jobs for site in job.well.fields for t in range(context.timepoints))
     queue: list[Future[_View]] = []
-    for well, site, t in order:
-        queue.append(pool.submit(_read, context, well, site, t))
-        if len(queue) > ahead:
-            yield queue.pop(0)
+    for job in jobs:
+        well = staged.enter_context(_WellInput(context, job))
+        for site, t in well:
+            queue.append(pool.submit(well.read, site, t))
+            if len(queue) > ahead:
+                yield queue.pop(0)
     yield from queue
 
 
-def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
+def _planes(context: Context, site: Field, channel: Channel, timepoint: int) -> tuple[Plane, ...]:
+    return site.planes_of(channel.token, timepoint, context.settings.z)
+
+
+def _read(
+    context: Context, image_of: Callable[[Sequence[Plane]], npt.NDArray[Any]], site: Field, timepoint: int
+) -> _View:
     """Every channel of one field at one time point; what is wrong with it stands in `status` and `error`."""
     view = _View(site, timepoint)
     faults: list[str] = []
     notes: list[str] = []
     for channel in sorted(context.channels, key=lambda c: c != context.nuclear):
         nuclear = channel == context.nuclear
-        planes = site.planes_of(channel.token, timepoint, context.settings.z)
+        planes = _planes(context, site, channel, timepoint)
         if not planes:
             if nuclear:
                 view.status, view.error = "missing", f"no {channel.name} plane is expected or there at this time point"
@@ -319,7 +364,7 @@ def _read(context: Context, well: Well, site: Field, timepoint: int) -> _View:
             faults.append(fault)
             continue
         try:
-            image = read_image(context.root, planes)
+            image = image_of(planes)
             if not nuclear and image.shape != view.images[context.nuclear.token].shape:
                 height, width = view.images[context.nuclear.token].shape
                 raise PlaneError(

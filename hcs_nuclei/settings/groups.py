@@ -26,6 +26,17 @@ class SegmentationSettings(Group):
     )
 
 
+class StagingSettings(Group):
+    """How a plate at a URL is brought to the workers."""
+
+    limit_gib: float = Field(
+        default=4.0,
+        gt=0,
+        title="Room for copies (GiB)",
+        description="Of all copies of images that one worker process keeps in its directory for temporary files.",
+    )
+
+
 class IlluminationSettings(Group):
     """How uneven light is taken out before anything is measured."""
 

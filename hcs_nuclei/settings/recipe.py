@@ -11,7 +11,13 @@ from pydantic import Field, field_validator
 
 from hcs_nuclei.settings.aggregation import AggregationSettings, CallSettings, GateSettings, check_gate_names
 from hcs_nuclei.settings.export import ExportSettings
-from hcs_nuclei.settings.groups import Group, IlluminationSettings, OutputSettings, SegmentationSettings
+from hcs_nuclei.settings.groups import (
+    Group,
+    IlluminationSettings,
+    OutputSettings,
+    SegmentationSettings,
+    StagingSettings,
+)
 from hcs_nuclei.settings.measurement import MeasurementSettings
 from hcs_nuclei.settings.qc import QcSettings
 from hcs_nuclei.settings.statistics import StatisticsSettings
@@ -19,7 +25,7 @@ from hcs_nuclei.settings.statistics import StatisticsSettings
 #: Settings that are applied when the wells are done: with others, tables and report are made again, and no well.
 WHEN_FINISHED = {"layout", "exclusions", "qc", "aggregation", "gates", "calls", "statistics", "export"}
 #: Settings that say what things are called and what is made of the wells, not how a nucleus is found or measured.
-NO_RESULT = {"model", "plate_name", "barcodes", *WHEN_FINISHED}
+NO_RESULT = {"model", "plate_name", "barcodes", "staging", *WHEN_FINISHED}
 
 
 class Settings(Group):
@@ -84,6 +90,7 @@ class Settings(Group):
     measurement: MeasurementSettings = MeasurementSettings()
     qc: QcSettings = QcSettings()
     output: OutputSettings = OutputSettings()
+    staging: StagingSettings = StagingSettings()
     aggregation: AggregationSettings = AggregationSettings()
     gates: dict[str, GateSettings] = Field(
         default={},

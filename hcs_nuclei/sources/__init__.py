@@ -11,14 +11,18 @@ from hcs_nuclei.sources.opening import open_plate
 from hcs_nuclei.sources.operetta import INDEX_NAMES as HARMONY_INDICES
 from hcs_nuclei.sources.planes import first_shape, read_image
 from hcs_nuclei.sources.reference_images import read_reference
+from hcs_nuclei.sources.remote import address_of
+from hcs_nuclei.sources.remote_planes import image_reader
 from hcs_nuclei.sources.yokogawa_shading import reference_names
 
 __all__ = [
     "HARMONY_INDICES",
     "HarmonyFlatField",
+    "address_of",
     "check_completeness",
     "check_files",
     "first_shape",
+    "image_reader",
     "inspection",
     "open_plate",
     "read_flat_fields",
