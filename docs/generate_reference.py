@@ -10,6 +10,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 from hcs_nuclei import columns
+from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, normalised_columns
 from hcs_nuclei.settings import ENV_PREFIX, FeatureGroup, Settings
 
 FOLDER = Path(__file__).resolve().parent / "reference"
@@ -18,27 +19,42 @@ _MADE = "<!-- Made by `make docs` from {source}: change it there. -->\n\n"
 
 def columns_page() -> str:
     """`columns.md`: every table with each column's name, type, unit and meaning."""
-    channel = "<channel>"
+    channel, gate, readout = (
+        "<channel>",
+        "<gate>",
+        columns.Column("Metadata_<readout>", "float64", "its own", "readout"),
+    )
     measured = columns.Measured((channel,), channel, frozenset(get_args(FeatureGroup)))
-    wells = [c for c in columns.well_columns(measured) if not c.name.startswith("Median_")]
+    prefixes = tuple(columns.AGGREGATES)
+    wells = [c for c in columns.well_columns(measured, (), (gate,)) if not c.name.startswith(prefixes)]
+    told = normalised_columns([readout], inhibition=True, b_score=True, loess=True)
     return "\n".join(
         [
             _MADE.format(source="`hcs_nuclei/columns/`") + "# Columns of the tables\n",
             f"Version {columns.SCHEMA_VERSION} of the schema. `{channel}` stands for a channel's name in letters and",
-            "digits; such columns are there once for each channel. Units: px and px² are pixels of the image, counts",
-            "are the camera's.\n",
-            "## Nuclei: `nuclei/<well>.parquet`\n",
-            *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.nucleus_columns(measured))),
-            "\n## Fields: `fields.parquet`\n",
-            *_table(("column", "type", "unit", "meaning"), map(_column_row, columns.field_columns())),
-            "\n## Wells: `wells.parquet`, `wells.csv`\n",
-            *_table(("column", "type", "unit", "meaning"), map(_column_row, wells)),
-            "\nWith a [plate layout](../how-to/plate-layouts.md), its columns stand after `Metadata_Timepoint`.\n",
-            "Last, for each feature `Nuclei_…`, `Median_Nuclei_…`: its median over the well's whole nuclei (those",
-            "that do not touch the edge of a field), in the same unit.",
+            f"digits, `{gate}` for a gate's; such columns are there once for each. Units: px and px² are pixels of the",
+            "image, counts are the camera's.\n",
+            *_section("Nuclei: `nuclei/<well>.parquet`", columns.nucleus_columns(measured)),
+            *_section("Nuclei, joined by `read_nuclei`", columns.nucleus_calls((gate,))),
+            "\n[Rules and thresholds](../how-to/statistics.md#classes). Treatments of a layout are joined as well.",
+            *_section("Fields: `fields.parquet`", columns.field_columns()),
+            *_section("Wells: `wells.parquet`, `wells.csv`", wells),
+            "\nWith a [plate layout](../how-to/plate-layouts.md), its columns stand after `Metadata_Timepoint`. Behind",
+            "these follow, for each feature `Nuclei_…`, figures of the well's aggregated nuclei, in its unit:\n",
+            *_table(("column", "what"), [(f"`{prefix}Nuclei_…`", what) for prefix, what in columns.AGGREGATES.items()]),
+            "\nLast, where the layout names negative controls, for each [readout](../how-to/statistics.md) (without",
+            "`Metadata_`):\n",
+            *_table(("column", "type", "unit", "meaning"), map(_column_row, told)),
+            *_section("Statistics: `statistics.parquet`, `statistics.csv`", STATISTICS),
+            *_section("Curves: `dose_response.parquet`, `dose_response.csv`", DOSE_RESPONSE),
+            *_section("Treatments: `replicates.parquet`, `replicates.csv`", REPLICATES),
             "",
         ]
     )
+
+
+def _section(title: str, listed: Iterable[columns.Column]) -> list[str]:
+    return [f"\n## {title}\n", *_table(("column", "type", "unit", "meaning"), map(_column_row, listed))]
 
 
 def settings_page() -> str:
