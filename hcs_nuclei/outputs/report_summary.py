@@ -67,6 +67,7 @@ class Summary:
     wells_in_format: int
     faults: tuple[Fault, ...]
     flags: tuple[Flag, ...]
+    flagged_fields: int
     warnings: tuple[str, ...]
     illumination: tuple[str, ...] = ()
 
@@ -94,6 +95,9 @@ def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | Non
         wells_in_format=record.source.wells_in_format if record else smallest_format(*largest),
         faults=_faults(fields[fields["status"] != "ok"]),
         flags=tuple(_flags(fields)),
+        flagged_fields=int(
+            fields[[column.name for column in field_flags()]].fillna(False).astype(bool).any(axis=1).sum()
+        ),
         warnings=_warnings(record) if record else (),
         illumination=tuple(_illumination(record)) if record else (),
     )
