@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from hcs_nuclei.measurement.runs import Indices, Runs
 
@@ -41,8 +40,9 @@ def find_rings(labels: npt.NDArray[np.uint32], runs: Runs, *, gap_px: float, wid
         gap_px: from the nucleus' nearest pixel to the ring, 0 or more.
         width_px: of the ring, above 0.
 
-    Of two nuclei that are equally near, the pixel goes to the one that the Euclidean distance transform meets first;
-    their numbers do not matter. A ring is what scikit-image's ``expand_labels`` adds between its two radii.
+    Of two nuclei that are equally near, the pixel goes to the one that lies more nearly above or below it, then to that
+    on its left, then to that above; their numbers do not matter. A ring is what scikit-image's ``expand_labels`` adds
+    between its two radii.
 
     Raises:
         ValueError: the gap is negative or the width is not positive.
@@ -52,18 +52,55 @@ def find_rings(labels: npt.NDArray[np.uint32], runs: Runs, *, gap_px: float, wid
     count = runs.numbers.size
     if not count:
         return Rings(np.empty(0, np.int64), np.empty(0, np.int64))
-    nearest_y, nearest_x = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    away_y = nearest_y - np.arange(labels.shape[0], dtype=np.int32)[:, None]
-    away_x = nearest_x - np.arange(labels.shape[1], dtype=np.int32)
-    squared = away_y * away_y + away_x * away_x
-    inside = (squared > gap_px**2) & (squared <= (gap_px + width_px) ** 2)
-    pixels = np.flatnonzero(inside)
-    nearest = nearest_y[inside].astype(np.int64) * labels.shape[1] + nearest_x[inside]
+    pixels, nearest = _nearest(labels, gap_px, gap_px + width_px)
     nucleus = np.searchsorted(runs.numbers, labels.reshape(-1)[nearest])
     # Stable, so that pixels stay in scan order; NumPy sorts 16-bit integers by radix, ten times as fast.
     fits = count <= np.iinfo(np.uint16).max
     order = np.argsort(nucleus.astype(np.uint16) if fits else nucleus, kind="stable")
     return Rings(pixels[order], np.bincount(nucleus, minlength=count))
+
+
+def _nearest(labels: npt.NDArray[np.uint32], gap: float, reach: float) -> tuple[Indices, Indices]:
+    """(p,) flat indices of pixels farther than `gap` px from every nucleus but not than `reach`, and of what is nearest.
+
+    First along columns, then by trying every step along the row, as :mod:`hcs_nuclei.measurement.insides` does. One
+    number holds a squared distance and the step that it was found by, so that one minimum finds both: for the reach of
+    a ring twice as fast as SciPy's distance transform, which looks arbitrarily far.
+    """
+    width = labels.shape[1]
+    beyond = int(reach) + 1
+    steps = [step for away in range(1, min(beyond, width)) for step in (-away, away)]
+    bits = len(steps).bit_length()
+    kind = np.uint16 if 2 * beyond**2 << bits <= np.iinfo(np.uint16).max else np.uint64
+    up, down = _along_columns(labels, beyond)
+    column = np.minimum(np.minimum(up, down), beyond).astype(kind)
+    column *= column
+    column <<= kind(bits)
+    best, tried = column.copy(), np.empty_like(column)
+    for number, step in enumerate(steps, start=1):
+        here, there = (np.s_[:, -step:], np.s_[:, :step]) if step < 0 else (np.s_[:, :-step], np.s_[:, step:])
+        np.add(column[there], kind((step * step << bits) + number), out=tried[here])
+        np.minimum(best[here], tried[here], out=best[here])
+    inside = (best >= kind((int(gap**2) + 1) << bits)) & (best < kind((int(reach**2) + 1) << bits))
+    pixels = np.flatnonzero(inside)
+    beside = pixels + np.array([0, *steps])[best.reshape(-1)[pixels] & kind((1 << bits) - 1)]
+    vertical = np.where(up <= down, -up.astype(np.int32), down)
+    return pixels, beside + vertical.reshape(-1)[beside] * np.int64(width)
+
+
+def _along_columns(labels: npt.NDArray[np.uint32], beyond: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """(y, x) rows up, and down, to the nearest pixel of a nucleus in the column; `beyond` or more where there is none."""
+    height, width = labels.shape
+    kind = np.uint16 if height + beyond <= np.iinfo(np.uint16).max else np.uint32
+    outside = (labels == 0).astype(kind)
+    up, down = np.empty(labels.shape, kind), np.empty(labels.shape, kind)
+    for rows, order in ((up, range(height)), (down, range(height - 1, -1, -1))):
+        before = np.full(width, beyond, kind)
+        for y in order:
+            np.add(before, kind(1), out=rows[y])
+            np.multiply(rows[y], outside[y], out=rows[y])
+            before = rows[y]
+    return up, down
 
 
 def measure_ring(image: npt.NDArray[Any], rings: Rings, nuclear_mean: Floats) -> dict[str, Floats]:

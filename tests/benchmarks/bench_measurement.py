@@ -23,13 +23,15 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import regionprops_table
 
-from hcs_nuclei.measurement import Reach, measure_nuclei
+from hcs_nuclei.measurement import measure_nuclei, reach_in_pixels
 from hcs_nuclei.settings import FeatureGroup
 
 SIZE = 1080
 RADIUS = 12.6
-#: The recipe's defaults at 0.325 µm a pixel: rings of 4 µm after a gap of 1 µm, neighbours within 50 µm.
-REACH = Reach(ring_gap=3.1, ring_width=12.3, neighbours=154)
+#: The recipe's defaults, where a nucleus of this size is taken to be 15 µm wide as for a plate without pixel size.
+REACH = reach_in_pixels(
+    ring_gap_um=1, ring_width_um=4, neighbour_distance_um=50, pixel_size_um=None, diameter_px=2 * RADIUS
+)
 SAME_FEATURES = (
     *("label", "centroid", "bbox", "area", "perimeter", "eccentricity", "solidity", "extent", "orientation"),
     *("axis_major_length", "axis_minor_length", "equivalent_diameter_area", "area_convex", "area_bbox"),
