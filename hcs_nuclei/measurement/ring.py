@@ -61,7 +61,7 @@ def find_rings(labels: npt.NDArray[np.uint32], runs: Runs, *, gap_px: float, wid
 
 
 def _nearest(labels: npt.NDArray[np.uint32], gap: float, reach: float) -> tuple[Indices, Indices]:
-    """(p,) flat indices of pixels farther than `gap` px from every nucleus but not than `reach`, and of what is nearest.
+    """(p,) flat indices of pixels farther than `gap` px from all nuclei but not than `reach`, and of what is nearest.
 
     First along columns, then by trying every step along the row, as :mod:`hcs_nuclei.measurement.insides` does. One
     number holds a squared distance and the step that it was found by, so that one minimum finds both: for the reach of
@@ -89,7 +89,7 @@ def _nearest(labels: npt.NDArray[np.uint32], gap: float, reach: float) -> tuple[
 
 
 def _along_columns(labels: npt.NDArray[np.uint32], beyond: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """(y, x) rows up, and down, to the nearest pixel of a nucleus in the column; `beyond` or more where there is none."""
+    """(y, x) rows up, and down, to the nearest pixel of a nucleus in the column; `beyond` or more where none is."""
     height, width = labels.shape
     kind = np.uint16 if height + beyond <= np.iinfo(np.uint16).max else np.uint32
     outside = (labels == 0).astype(kind)
