@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -78,6 +79,56 @@ def diff(first: ModelArgument, second: ModelArgument, json_to: JsonOption = None
         width = max((len(one.name) for one in of_section), default=0)
         for one in of_section:
             typer.echo(f"  {one.name:{width}}  {_change(one.first, one.second)}")
+
+
+@models_app.command("compare")
+def compare(
+    current: ModelArgument,
+    candidate: ModelArgument,
+    data: Annotated[
+        list[Path], typer.Option(metavar="DATASET", help="Frozen sets: images that neither was trained on.")
+    ],
+    new: Annotated[
+        list[Path] | None, typer.Option(metavar="DATASET", help="New annotations, of which the split was held back.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, val, test ..., or all.")] = "test",
+    modality: Annotated[str | None, typer.Option(help="Of the frozen sets; left out, all.")] = None,
+    ap_loss: Annotated[float, typer.Option(min=0, help="Mean pooled AP may fall by so much on a frozen set.")] = 0.01,
+    ap_gain: Annotated[float, typer.Option(help="It must rise by so much on new annotations.")] = 0.0,
+    count_error_rise: Annotated[float, typer.Option(min=0, help="Mean count error may rise by this share.")] = 0.02,
+    fewest_nuclei: Annotated[int, typer.Option(min=1, help="A set with fewer of them is no evidence.")] = 100,
+    json_to: JsonOption = None,
+    report_to: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")
+    ] = None,
+) -> None:
+    """Judge a candidate against the current model on the same images; the exit status is 2 where it is refused."""
+    from hcs_nuclei.cli.progress import show_images
+    from hcs_nuclei.models.store import resolve_model
+    from hcs_nuclei.training.comparison import compare_models, empty_set, read_sets
+    from hcs_nuclei.training.comparison_report import write_comparison
+    from hcs_nuclei.training.gate import GateSettings
+    from hcs_nuclei.training.report import check_report
+
+    check_json(json_to)
+    if report_to is not None:
+        check_report(report_to)
+    limits = {"ap_loss": ap_loss, "ap_gain": ap_gain, "count_error_rise": count_error_rise}
+    gate = GateSettings(**limits, fewest_nuclei=fewest_nuclei)
+    models = [resolve_model(model) for model in (current, candidate)]
+    chosen = None if split == "all" else split
+    sets = [*read_sets(data, "frozen", split=chosen, modality=modality), *read_sets(new or [], "new", split=chosen)]
+    sets.append(empty_set())
+    with show_images(2 * sum(len(one.images) for one in sets)) as done:
+        comparison = compare_models(models[0], models[1], sets, gate=gate, done=done)
+    if report_to is not None:
+        write_comparison(report_to, comparison)
+    if json_to is not None:
+        write_json(json_to, comparison.as_json())
+    if json_to != "-":
+        typer.echo("\n".join(comparison.as_lines()))
+    if not comparison.verdict.passed:
+        raise typer.Exit(2)
 
 
 @models_app.command("promote")

@@ -94,9 +94,10 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
-    """One image, compared: all that its figures and those of a set with it are made of."""
+class ComparedImage:
+    """One image, compared: all that its figures and those of a set with it are made of, and small enough to be sent."""
 
+    name: str
     modality: str
     iou: sparse.csr_array
     confusion: npt.NDArray[np.int64]
@@ -127,19 +128,24 @@ def evaluate(
     shown: list[Shown] = []
     for pair in annotated:
         found = segment(pair.image)
-        one = _compare(pair, found)
+        one = compare_image(pair, found)
         compared.append(one)
-        images.append(_figures_of_image(pair.name, one))
+        images.append(image_figures(one))
         shown = _keep_extremes([*shown, Shown(images[-1], pair, found.labels)])
         done(len(images))
+    worst = min(SHOWN, len(shown) // 2)
+    return Evaluation(set_figures(compared), tuple(images), best=tuple(shown[worst:][::-1]), worst=tuple(shown[:worst]))
+
+
+def set_figures(compared: Sequence[ComparedImage]) -> dict[str, Any]:
+    """The figures of a set of images, in whatever parts they were compared; see :func:`evaluate`."""
     figures = _figures(compared)
     modalities = sorted({one.modality for one in compared})
     if len(modalities) > 1:
         figures["modalities"] = {
             name or "unknown": _figures([one for one in compared if one.modality == name]) for name in modalities
         }
-    worst = min(SHOWN, len(shown) // 2)
-    return Evaluation(figures, tuple(images), best=tuple(shown[worst:][::-1]), worst=tuple(shown[:worst]))
+    return figures
 
 
 def reliability(confidence: npt.NDArray[np.floating[Any]], right: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -192,10 +198,12 @@ def field_seconds(segment: Segment, image: npt.NDArray[Any]) -> float:
     return min(times)
 
 
-def _compare(pair: AnnotatedImage, found: Segmentation) -> _Compared:
+def compare_image(pair: AnnotatedImage, found: Segmentation) -> ComparedImage:
+    """What was found in one image, against its truth."""
     iou = iou_matrix(pair.labels, found.labels)
     code = 2 * (pair.labels > 0).ravel().astype(np.intp) + (found.labels > 0).ravel()
-    return _Compared(
+    return ComparedImage(
+        name=pair.name,
         modality=pair.modality,
         iou=iou,
         confusion=np.bincount(code, minlength=4).reshape(2, 2),
@@ -204,10 +212,11 @@ def _compare(pair: AnnotatedImage, found: Segmentation) -> _Compared:
     )
 
 
-def _figures_of_image(name: str, one: _Compared) -> ImageFigures:
+def image_figures(one: ComparedImage) -> ImageFigures:
+    """The figures of one image."""
     merges, splits = merges_and_splits(one.iou)
     return ImageFigures(
-        name=name,
+        name=one.name,
         modality=one.modality,
         nuclei=one.iou.shape[0],
         predicted=one.iou.shape[1],
@@ -227,7 +236,7 @@ def _keep_extremes(shown: list[Shown]) -> list[Shown]:
     return ranked if len(ranked) <= 2 * SHOWN else ranked[:SHOWN] + ranked[-SHOWN:]
 
 
-def _figures(compared: Sequence[_Compared]) -> dict[str, Any]:
+def _figures(compared: Sequence[ComparedImage]) -> dict[str, Any]:
     """Every figure of a set of images."""
     ious = [one.iou for one in compared]
     pooled = {f"{t:.2f}": sum((match(iou, t) for iou in ious), Matches(0, 0, 0)) for t in THRESHOLDS}
