@@ -50,7 +50,7 @@ def prefect_server() -> Iterator[str]:
         if url is None:
             url = stack.enter_context(_own_server())
         else:
-            _check(url)
+            check_server(url)
         # The last logs and states are sent while there is a server, and not at the interpreter's exit.
         stack.callback(EventsWorker.drain_all, timeout=_SEND_S)
         stack.callback(APILogHandler().flush)
@@ -72,15 +72,20 @@ def _own_server() -> Iterator[str]:
             # As Prefect starts its own: no UI, no schedules.
             "PREFECT__SERVER_EPHEMERAL": "1",
         }
-        url = stack.enter_context(_process(environ, home / _LOG))
+        url = stack.enter_context(server_process(environ, home / _LOG))
         stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: secret}))
         yield url
 
 
 @contextmanager
-def _process(environ: dict[str, str], log: Path) -> Iterator[str]:
+def server_process(environ: dict[str, str], log: Path, port: int = 0) -> Iterator[str]:
+    """The address of a server that was started on loopback, and is stopped at the end.
+
+    Raises:
+        ClusterError: it does not start, or the port is taken.
+    """
     timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as sink:
+    with _listener(port) as listener, log.open("ab") as sink:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.embedded_server", str(listener.fileno())],
@@ -110,6 +115,15 @@ def _process(environ: dict[str, str], log: Path) -> Iterator[str]:
             process.wait()
 
 
+def _listener(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise ClusterError(
+            f"Port {port} of this machine cannot be listened on ({error.strerror}). Choose another with --port."
+        ) from None
+
+
 @contextmanager
 def _database(home: Path) -> Iterator[dict[str, str]]:
     """What tells a server its database: SQLite in `home` holds one of our servers, another gets one for the while."""
@@ -125,7 +139,12 @@ def _database(home: Path) -> Iterator[dict[str, str]]:
         yield {_DATABASE: f"sqlite+aiosqlite:///{home / 'prefect.db'}"}
 
 
-def _check(url: str) -> None:
+def check_server(url: str) -> None:
+    """Make sure that a server answers at `url`, which Prefect's settings name.
+
+    Raises:
+        ClusterError: it does not; says what to do.
+    """
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
     if error is not None:

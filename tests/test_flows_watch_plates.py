@@ -113,7 +113,7 @@ def test_plate_that_is_copied_waits_and_one_that_stays_incomplete_is_held(servic
     assert service.look(quiet=0.2) == "1 begun"
 
     # A plate that goes away before it was begun is forgotten.
-    shutil.copytree(plate, service.watched / "copy")
+    shutil.copytree(plate, service.watched / "copy" / plate.name)
     assert service.look(quiet=0.2).startswith("1 held, 1 begun. Held: ")
     shutil.rmtree(service.watched / "copy")
     assert service.look(quiet=0.2) == "1 begun"

@@ -1,0 +1,207 @@
+"""The whole service on one machine: a Prefect server and a worker as processes of this one, for as long as it lives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.settings import get_current_settings
+
+from flows.parameters import WatchPlatesParameters
+from flows.roots import ALLOWED_ROOTS
+from flows.server import check_server, server_process
+from hcs_nuclei.errors import OutputError, RunConflictError, RunFailedError
+
+_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+#: A worker gives its runs 30 s to stop.
+_STOP_S = 45.0
+_START_S = 180.0
+_LARGEST_LOG = 10_000_000
+#: A worker that dies is started again, but not for ever: what kills it so often is no accident.
+_MOST_DEATHS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What the service does; `watch.state` is its directory.
+
+    `port` of the web page, `every` seconds between looks, `plates` at a time.
+    """
+
+    watch: WatchPlatesParameters
+    port: int = 4200
+    every: float = 60.0
+    plates: int = 1
+
+
+def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
+    """Serve until this process is interrupted, and leave no process behind.
+
+    Args:
+        options: what is watched, and how.
+        say: told each line for the user, the web page's address among them.
+
+    Raises:
+        UserError: the service cannot be started as asked.
+        RunFailedError: the server or the worker ended and cannot be started again.
+        KeyboardInterrupt: Ctrl-C; everything was stopped.
+    """
+    state = Path(options.watch.state)
+    with ExitStack() as stack:
+        _own(state, stack)
+        url = get_current_settings().api.url
+        own_server = url is None
+        if url is None:
+            url = stack.enter_context(
+                server_process(_server_environ(state, options.port), _log(state, "server"), options.port)
+            )
+        else:
+            check_server(url)
+        worker = stack.enter_context(_worker(options, url, own_server=own_server))
+        say(f"Prefect's web page:  {url.removesuffix('/api')}")
+        say(f"Status page:         {(state / 'status.html').absolute().as_uri()}")
+        say(f"Watched:             {', '.join(options.watch.roots)}")
+        say(f"Runs:                {options.watch.out}")
+        say(f"Recipes:             {options.watch.recipes or 'none, so every plate gets the default settings'}")
+        say(f"Service directory:   {state} (logs in logs/)")
+        say("Ctrl-C stops it; a plate that is being processed goes on at the next start.")
+        worker.supervise(say)
+
+
+class _Worker:
+    """The process that runs flows, in a group of its own with everything that it starts."""
+
+    def __init__(self, options: ServiceOptions, url: str, own_server: bool) -> None:
+        self._options, self._own_server = options, own_server
+        self._state = Path(options.watch.state)
+        self._environ = {**os.environ, "PREFECT_API_URL": url, ALLOWED_ROOTS: _roots(options.watch)}
+        self._environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until its deployments are there.
+
+        Raises:
+            RunFailedError: it ended instead.
+        """
+        log = _log(self._state, "worker")
+        reading, writing = os.pipe()
+        with log.open("ab") as sink, os.fdopen(reading) as ready:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.service_worker"],
+                stdin=subprocess.PIPE,
+                stdout=sink,
+                stderr=sink,
+                env=self._environ,
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+            os.close(writing)
+            assert self._process.stdin is not None
+            configuration = {
+                "watch": self._options.watch.model_dump(mode="json"),
+                "every": self._options.every,
+                "plates": self._options.plates,
+                "own_server": self._own_server,
+                "ready": writing,
+            }
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(f"{json.dumps(configuration)}\n".encode())
+                self._process.stdin.flush()
+            if not ready.readline():
+                raise RunFailedError(f"The service's worker ended at its start; {log} says why.")
+
+    def stop(self) -> None:
+        """Let it stop its runs, then end what is left of its group."""
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def supervise(self, say: Callable[[str], None]) -> None:
+        """Start it again whenever it ends; returns never.
+
+        Raises:
+            RunFailedError: it ends again and again.
+        """
+        assert self._process is not None
+        for _ in range(_MOST_DEATHS):
+            status = self._process.wait()
+            say(f"The worker ended ({status}); it is started again.")
+            self.stop()
+            time.sleep(1.0)
+            self.start()
+        raise RunFailedError(
+            f"The service's worker ended {_MOST_DEATHS} times; {_log(self._state, 'worker')} says why."
+        )
+
+
+@contextmanager
+def _worker(options: ServiceOptions, url: str, *, own_server: bool) -> Iterator[_Worker]:
+    worker = _Worker(options, url, own_server)
+    try:
+        worker.start()
+        yield worker
+    finally:
+        worker.stop()
+
+
+def _own(state: Path, stack: ExitStack) -> None:
+    """Make the service's directory, for this process alone as long as it lives."""
+    try:
+        (state / "logs").mkdir(parents=True, exist_ok=True)
+        lock = stack.enter_context((state / ".lock").open("wb"))
+    except OSError as error:
+        raise OutputError(
+            f"The service directory {state} cannot be used ({error.strerror}). Choose another --state."
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunConflictError(f"A service runs in {state} already. Stop it, or choose another --state.") from None
+
+
+def _server_environ(state: Path, port: int) -> dict[str, str]:
+    own = {
+        _DATABASE: f"sqlite+aiosqlite:///{state.absolute() / 'prefect.db'}",
+        # In memory, a server that is started again would count runs that are gone against the limit for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
+        # A pass a minute is half a million runs a year: those older than 90 days go.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "true",
+        "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+    return {**own, **os.environ}
+
+
+def _roots(watch: WatchPlatesParameters) -> str:
+    """What runs may read and write: what the service was told of, and what its user allows besides."""
+    places = [*watch.roots, watch.out, watch.state, *([watch.recipes] if watch.recipes else [])]
+    allowed = os.environ.get(ALLOWED_ROOTS, "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys(place for place in [*places, *allowed] if place))
+
+
+def _log(state: Path, name: str) -> Path:
+    """The log of that name; a large one is put aside first."""
+    path = state / "logs" / f"{name}.log"
+    with suppress(OSError):
+        if path.stat().st_size > _LARGEST_LOG:
+            path.replace(path.with_suffix(".log.1"))
+    return path

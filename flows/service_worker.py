@@ -1,0 +1,89 @@
+"""The process of the service that runs flows: a line of JSON on standard input in, deployments that are served out.
+
+``python -m`` runs this. It ends in order when its standard input is closed, so it does not outlive whoever started it,
+and so do the runs that it began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from datetime import timedelta
+from threading import Thread
+from typing import Any
+
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, State
+from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
+from prefect.states import Crashed
+from prefect.types.entrypoint import EntrypointType
+
+from flows.parameters import WatchPlatesParameters
+from flows.process_plate import process_plate
+from flows.watch_plates import watch_plates
+
+#: Where the configuration is passed on; here, since both ends have to agree.
+Configuration = dict[str, Any]
+_POLL_S = 5.0
+_ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+
+
+def deployments(watch: WatchPlatesParameters, every: timedelta, plates: int) -> list[RunnerDeployment]:
+    """What is served: plates, at most so many at once, and the watcher, on a schedule and never two at once."""
+    passes: dict[str, Any] = {"parameters": watch.model_dump(mode="json")}
+    return [
+        _deployment(process_plate, "plates", concurrency_limit=ConcurrencyLimitConfig(limit=plates)),
+        _deployment(
+            watch_plates, "watch", parameters=passes, interval=every, concurrency_limit=_ONE_AT_A_TIME, paused=False
+        ),
+    ]
+
+
+def _deployment(flow: Flow[Any, Any], name: str, **others: Any) -> RunnerDeployment:
+    made = flow.to_deployment(name, entrypoint_type=EntrypointType.MODULE_PATH, tags=["hcs-nuclei"], **others)
+    assert isinstance(made, RunnerDeployment)
+    return made
+
+
+def end_orphans() -> None:
+    """End the runs that a former worker of this server left running: it was the only one, and it is gone."""
+    with get_client(sync_client=True) as client:
+        alive = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
+        for run in client.read_flow_runs(flow_run_filter=alive):
+            state: State[Any] = Crashed(message="The service was ended from outside while this ran.")
+            client.set_flow_run_state(run.id, state, force=True)
+
+
+def main() -> None:
+    """Serve until standard input is closed, or this process is told to end."""
+    configuration: Configuration = json.loads(sys.stdin.readline())
+    if configuration["own_server"]:
+        end_orphans()
+    watch = WatchPlatesParameters.model_validate(configuration["watch"])
+    runner = Runner(name="hcs-nuclei", query_seconds=_POLL_S, pause_on_shutdown=True)
+    for deployment in deployments(watch, timedelta(seconds=configuration["every"]), configuration["plates"]):
+        runner.add_deployment(deployment)
+    with os.fdopen(configuration["ready"], "w") as ready:
+        ready.write("ready\n")
+    asyncio.run(_serve(runner))
+
+
+async def _serve(runner: Runner) -> None:
+    loop = asyncio.get_running_loop()
+
+    def end_with_parent() -> None:
+        sys.stdin.read()
+        # Not by SIGTERM, whose handler in Prefect 3.8 forgets to wait for the runs that it stops.
+        asyncio.run_coroutine_threadsafe(runner.astop(), loop)
+
+    Thread(target=end_with_parent, daemon=True).start()
+    await runner.start()
+
+
+if __name__ == "__main__":
+    main()
