@@ -154,5 +154,5 @@ def test_a_bucket_that_is_not_there_is_said(command: tuple[str, ...], endpoint: 
 
 
 def _command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-c", "from hcs_nuclei.cli import main; main()"]
+    program = [sys.executable, "-c", "import sys; from hcs_nuclei.cli import main; sys.exit(main())"]
     return subprocess.run([*program, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300, check=False)

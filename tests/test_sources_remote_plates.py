@@ -14,7 +14,7 @@ import pytest
 from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Plate
 from hcs_nuclei.simulate import simulate_plate
-from hcs_nuclei.sources import check_files, inspection, open_plate
+from hcs_nuclei.sources import check_completeness, check_files, inspection, open_plate
 from hcs_nuclei.sources.listing import IMAGE_SUFFIXES
 from hcs_nuclei.sources.planes import read_image
 from hcs_nuclei.sources.remote_planes import image_reader
@@ -173,6 +173,26 @@ def test_a_plate_on_a_web_server_is_seen_as_on_the_disk(format_name: str, simula
     with web_server(directory.parent) as url:
         there = open_plate(f"{url}/{directory.name}")
         assert _found(there) == _found(open_plate(directory))
+
+
+def test_a_plate_still_being_copied_into_a_bucket_is_told_from_a_whole_one(endpoint: Endpoint, simulated: Any) -> None:
+    directory = simulated("operetta")
+    url = _bucket(endpoint, directory, "growing")
+    client = boto3.client("s3", endpoint_url=endpoint.url)
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="growing")["Contents"]]
+    last = next(key for key in reversed(keys) if key.endswith(".tiff"))
+    content = client.get_object(Bucket="growing", Key=last)["Body"].read()
+    client.delete_object(Bucket="growing", Key=last)
+
+    first = check_completeness(url, quiet=60, now=0)
+    assert (first.state, first.found) == ("writing", first.expected - 1)
+    second = check_completeness(url, first, quiet=60, now=61)
+    assert second.state == "incomplete"
+    assert Path(last).name in second.reason or "missing" in second.reason
+    client.put_object(Bucket="growing", Key=last, Body=content)
+    third = check_completeness(url, second, quiet=60, now=62)
+    assert (third.state, third.found) == ("writing", third.expected)
+    assert check_completeness(url, third, quiet=60, now=123).state == "complete"
 
 
 def test_a_dead_endpoint_is_no_fault_of_the_images(

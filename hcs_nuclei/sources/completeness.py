@@ -33,6 +33,8 @@ from hcs_nuclei.errors import NotAPlateError
 from hcs_nuclei.plate import Plate
 from hcs_nuclei.sources.faults import COSTLY, KINDS, FileCheck, check_files
 from hcs_nuclei.sources.opening import open_plate
+from hcs_nuclei.sources.remote import address_of
+from hcs_nuclei.sources.staging import shared_staging
 
 #: How many times `quiet` is waited where nothing but quiet tells that a plate is complete, or that it stays as it is.
 PATIENCE = 5
@@ -98,6 +100,7 @@ def check_completeness(
     quiet for long enough, only names, sizes and times are read; tags of images are read for the verdict.
 
     Args:
+        directory: the plate's, or one that becomes a plate's; or its URL.
         quiet: seconds without a change before a verdict.
         pattern: as for :func:`~hcs_nuclei.sources.opening.open_plate`.
         now: the looker's clock in seconds, the same clock at every look; else :func:`time.time`.
@@ -106,7 +109,7 @@ def check_completeness(
         NotAPlateError: there is no such directory, or it cannot be read.
     """
     now = time.time() if now is None else now
-    root = former.look.root if former else _root(Path(directory), pattern)
+    root = former.look.root if former else _root(directory, pattern)
     look = _look(root, former.look if former else None, now)
     since = max(0.0, now - look.changed_at)
     if former and look.seen == former.look.seen and not _due(former, since, quiet):
@@ -166,14 +169,15 @@ def _due(former: Completeness, since: float, quiet: float) -> bool:
     return any(judged < limit <= since for limit in (quiet, PATIENCE * quiet)) and former.state != "complete"
 
 
-def _root(directory: Path, pattern: str | None) -> Path:
-    """The plate's root, or `directory` itself as long as it is no plate."""
-    if not directory.is_dir():
-        raise NotAPlateError(f"There is no directory {directory}. Check its name, and that its drive is mounted.")
+def _root(directory: Path | str, pattern: str | None) -> Path:
+    """The plate's root, or `directory` itself as long as it is no plate; of a URL the place of its copies."""
+    place = address_of(directory)
+    if isinstance(place, Path) and not place.is_dir():
+        raise NotAPlateError(f"There is no directory {place}. Check its name, and that its drive is mounted.")
     try:
         return open_plate(directory, pattern=pattern).root
     except NotAPlateError:
-        return directory.resolve()
+        return place.resolve() if isinstance(place, Path) else shared_staging().place_of(place)
 
 
 def _look(root: Path, former: Look | None, now: float) -> Look:
@@ -191,8 +195,19 @@ def _look(root: Path, former: Look | None, now: float) -> Look:
     return Look(root, now, changed_at, seen, files, tuple(unfinished))
 
 
-def _files(root: Path) -> Iterator[tuple[str, int, int]]:
-    """(path relative to `root`, size, modification time in ns) of every file, hidden ones too, always in one order."""
+def _files(root: Path) -> Iterator[tuple[str, int, int | str]]:
+    """(path relative to `root`, size, modification time in ns) of every file, hidden ones too, always in one order.
+
+    Where `root` is the place of a URL's copies, they are the URL's files with the versions that its store tells.
+
+    Raises:
+        NotAPlateError: it cannot be read, or there is nothing at the URL.
+    """
+    url = shared_staging().url_of(root)
+    if url:
+        found = shared_staging().remote(url).list_files()
+        yield from ((path, file.size, file.version) for path, file in found.files.items())
+        return
     pending = [""]
     while pending:
         folder = pending.pop()
