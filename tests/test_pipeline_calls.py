@@ -147,6 +147,24 @@ def test_exclusions_take_wells_and_fields_out_and_come_back(treated: FinishedRun
     assert (run / "wells.parquet").read_bytes() == (treated.run / "wells.parquet").read_bytes()
 
 
+def test_process_takes_exclusions_and_flags_as_well(treated: FinishedRun, tmp_path: Path) -> None:
+    out, run = copied(treated, tmp_path)
+    recipe, exclusions = tmp_path / "assay.yaml", tmp_path / "exclusions.csv"
+    recipe.write_text(yaml.safe_dump({**TREATED_RECIPE, "exclusions": "exclusions.csv"}, sort_keys=False))
+    exclusions.write_text("well,reason\nB02,tip blocked\n")
+    command = ["process", str(treated.plate), "--out", str(out), "--assay", str(recipe)]
+    assert main([*command, "--qc", "none", "--exclusions", str(exclusions)]) == 0
+    wells = read_wells(run).set_index("Metadata_Well")
+    assert wells.index[wells.Metadata_Excluded].tolist() == ["B02"]
+    assert wells[DENSITY].isna().sum() == 1
+    assert main([*command, "--exclusions", "none"]) == 0
+    assert (run / "wells.parquet").read_bytes() == (treated.run / "wells.parquet").read_bytes()
+    exclusions.write_text("well,reason\nH12,not imaged\n")
+    before = files_of(run)
+    assert main(command) == 2  # the recipe names the file
+    assert changed(before, files_of(run)) == set()
+
+
 def test_a_recipe_gives_a_finished_run_other_gates(treated: FinishedRun, tmp_path: Path) -> None:
     _, run = copied(treated, tmp_path)
     recipe = tmp_path / "assay.yaml"

@@ -167,14 +167,7 @@ def finish_tables(
     Raises:
         OutputError: a well has no commit; names all of them.
     """
-    commits = {well.name: read_commit(well_table_path(run_dir, well.name)) for well in plate.wells}
-    lost = [name for name, commit in commits.items() if commit is None]
-    if lost:
-        raise OutputError(
-            f"Plate {plate.name}: {len(lost)} of {len(commits)} wells have no table in {run_dir / 'nuclei'} "
-            f"({', '.join(lost)}). Start the run again: it makes the missing wells only."
-        )
-    done = [commit for commit in commits.values() if commit is not None]
+    done = _commits(run_dir, plate)
     rules = rules or CallRules()
     flagged = flag_fields([row for commit in done for row in commit.fields], limits or FieldLimits())
     fields = judge_fields(flagged, rules.flags, rules.exclusions)
@@ -199,6 +192,22 @@ def finish_tables(
     replace_file(run_dir / "wells.parquet", parquet_bytes(tables.wells))
     replace_file(run_dir / "wells.csv", csv_bytes(tables.wells))
     return tables
+
+
+def _commits(run_dir: Path, plate: Plate) -> list[WellCommit]:
+    """What every expected well says of itself.
+
+    Raises:
+        OutputError: a well has no commit; names all of them.
+    """
+    commits = {well.name: read_commit(well_table_path(run_dir, well.name)) for well in plate.wells}
+    lost = [name for name, commit in commits.items() if commit is None]
+    if lost:
+        raise OutputError(
+            f"Plate {plate.name}: {len(lost)} of {len(commits)} wells have no table in {run_dir / 'nuclei'} "
+            f"({', '.join(lost)}). Start the run again: it makes the missing wells only."
+        )
+    return [commit for commit in commits.values() if commit is not None]
 
 
 def _well_rows(
