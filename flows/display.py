@@ -51,8 +51,8 @@ class ProgressDisplay:
         self._log(progress)
         now = time.monotonic()
         if now >= self._next_update or progress.stage == "finish":
-            shown = _shown(lambda: self._update(progress))
-            self._next_update = now + (_PROGRESS_EVERY_S if shown else _RETRY_AFTER_S)
+            answered = shown(lambda: self._update(progress))
+            self._next_update = now + (_PROGRESS_EVERY_S if answered else _RETRY_AFTER_S)
 
     def _log(self, progress: Progress) -> None:
         logger, now = get_run_logger(), time.monotonic()
@@ -84,9 +84,9 @@ def in_words(progress: Progress) -> str:
 
 def show_result(result: RunResult) -> None:
     """Make the artifacts of a finished run: summary, faults (where there are any), wells (up to 384)."""
-    _shown(lambda: _show_summary(result))
-    _shown(lambda: _show_faults(result))
-    _shown(lambda: _show_wells(result))
+    shown(lambda: _show_summary(result))
+    shown(lambda: _show_faults(result))
+    shown(lambda: _show_wells(result))
 
 
 def artifact_key(plate: str, what: str) -> str:
@@ -173,7 +173,8 @@ def _counts(by_status: dict[str, int]) -> str:
     return ", ".join(f"{by_status[status]} {status}" for status in statuses) or "0"
 
 
-def _shown(show: Callable[[], object]) -> bool:
+def shown(show: Callable[[], object]) -> bool:
+    """Whether an artifact could be made or updated; what cannot be shown is logged."""
     try:
         show()
     except Exception as error:  # HTTP, Prefect's own tree, a table that is gone: a picture is never worth a plate

@@ -78,6 +78,38 @@ class ProcessPlateParameters(RunParameters, _OnePlate):  # in this order the for
         super().check_places()
 
 
+class _ManyPlates(BaseModel):
+    plates: tuple[str, ...] = Field(
+        min_length=1,
+        title="Plate directories",
+        description="As the machine that runs the flow sees them; only ever read. They are processed in this order.",
+    )
+
+
+class ProcessScreenParameters(RunParameters, _ManyPlates):
+    """What to process, where to, and how."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called: the first plate, and how many there are."""
+        more = f"-and-{len(self.plates) - 1}-more" if len(self.plates) > 1 else ""
+        return f"{Path(self.plates[0]).name}{more}"
+
+    def each(self) -> list[ProcessPlateParameters]:
+        """The parameters of each plate."""
+        common = {name: getattr(self, name) for name in RunParameters.model_fields}
+        return [ProcessPlateParameters(plate=plate, **common) for plate in self.plates]
+
+    def check_places(self) -> None:
+        """Refuse what lies outside the allowed roots.
+
+        Raises:
+            SettingsError: names the first such place.
+        """
+        check_roots([("Plate directory", plate) for plate in self.plates])
+        super().check_places()
+
+
 class WatchPlatesParameters(BaseModel):
     """Where plates appear, and how each is processed."""
 

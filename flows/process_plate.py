@@ -8,10 +8,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
@@ -19,10 +18,9 @@ from flows.display import ProgressDisplay, result_line, show_result
 from flows.endings import QUARANTINED, StoppedError, ends_in_words
 from flows.parameters import ProcessPlateParameters
 from flows.server import prefect_server
+from flows.steps import run_step
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.pipeline import Progress, RunResult, begin_run, end_run, prepare_plate, process_wells
-
-T = TypeVar("T")
 
 OnProgress = Callable[[Progress], None]
 #: Who listens in this process, beside Prefect: a function cannot be a parameter of a flow.
@@ -63,38 +61,18 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     show = ProgressDisplay(_LISTENER.get())
     again = {"overwrite": parameters.overwrite, "retry_failed": parameters.retry_failed}
     prepare = partial(prepare_plate, parameters.plate, Path(parameters.out), parameters.settings, **again)
-    plan, card = _step("Prepare", prepare)
+    plan, card = run_step("Prepare", prepare)
     progress = partial(Progress, plate=plan.context.plate, done=plan.finished, total=len(plan.plate.wells))
     show(progress("prepare"))
     summaries = []
     if plan.outstanding:
         with open_cluster(parameters.cluster, workers=parameters.workers) as client:
-            plan = _step("Calibrate", partial(begin_run, client, plan, card, overwrite=parameters.overwrite))
+            plan = run_step("Calibrate", partial(begin_run, client, plan, card, overwrite=parameters.overwrite))
             show(progress("calibrate"))
-            summaries = _step("Process wells", partial(process_wells, client, plan, show))
-    result = _step("Finish", partial(end_run, plan, summaries, show))
+            summaries = run_step("Process wells", partial(process_wells, client, plan, show))
+    result = run_step("Finish", partial(end_run, plan, summaries, show))
     show_result(result)
     return _completed(result)
-
-
-def _step(name: str, work: Callable[[], T]) -> T:
-    """`work` as one task run, never retried. It takes no arguments: Prefect would search a whole plan for futures."""
-
-    # With retries=0 Prefect logs the reason three times over, and an empty traceback.
-    @task(
-        name=name,
-        task_run_name=name,
-        retries=1,
-        retry_condition_fn=lambda *_: False,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-    )
-    @ends_in_words
-    def step() -> T:
-        return work()
-
-    # The state's result, since a task hands back a state that its function returns as it is.
-    return step(return_state=True).result()
 
 
 def _completed(result: RunResult) -> RunResult:

@@ -25,6 +25,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.parameters import WatchPlatesParameters
 from flows.process_plate import process_plate
+from flows.process_screen import process_screen
 from flows.watch_plates import watch_plates
 
 #: Where the configuration is passed on; here, since both ends have to agree.
@@ -34,10 +35,11 @@ _ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyL
 
 
 def deployments(watch: WatchPlatesParameters, every: timedelta, plates: int) -> list[RunnerDeployment]:
-    """What is served: plates, at most so many at once, and the watcher, on a schedule and never two at once."""
+    """What is served: plates, at most so many at once; screens; the watcher, on a schedule and never two at once."""
     passes: dict[str, Any] = {"parameters": watch.model_dump(mode="json")}
     return [
         _deployment(process_plate, "plates", concurrency_limit=ConcurrencyLimitConfig(limit=plates)),
+        _deployment(process_screen, "screen", concurrency_limit=ConcurrencyLimitConfig(limit=1)),
         _deployment(
             watch_plates, "watch", parameters=passes, interval=every, concurrency_limit=_ONE_AT_A_TIME, paused=False
         ),

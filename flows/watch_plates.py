@@ -5,7 +5,7 @@ A pass looks once and ends; what it knows is in the ledger. It waits for nothing
 
 from collections import Counter
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast, get_args
 
@@ -16,11 +16,13 @@ from prefect.states import Completed
 
 from flows.endings import ends_in_words
 from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
+from flows.notifying import Notify, Outbox, message_of, none_finished, read_notify
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
 from flows.recipes import read_recipes, recipe_for
 from flows.service_runs import again, begin, follow, now
+from flows.status_page import write_status_page
 from flows.watching import Decision, decide, find_plates
-from hcs_nuclei.errors import NotAPlateError, listed
+from hcs_nuclei.errors import NotAPlateError, SettingsError, listed
 from hcs_nuclei.sources.completeness import Completeness, check_completeness
 
 _STATES: dict[str, State] = {"wait": "writing", "hold": "held", "start": "starting"}
@@ -34,21 +36,40 @@ def watch_plates(parameters: WatchPlatesParameters) -> str:
     with open_ledger(Path(parameters.state)) as ledger, get_client(sync_client=True) as client:
         if ledger is None:
             return _completed("Another pass has not ended yet.")
-        _follow_all(client, ledger, parameters)
+        state = Path(parameters.state)
+        notify, outbox = _notify(state), Outbox(state)
+        _follow_all(client, ledger, parameters, outbox, notify)
         for decision, look in _look(ledger, parameters):
             entry = _entry(decision, look, ledger.entries.get(str(decision.found.root)), parameters)
             if decision.action == "start":
                 entry = begin(entry, parameters.deployment, ledger.write)
                 get_run_logger().info("%s: begun with recipe %s; %s", entry.root, entry.recipe, decision.reason)
             ledger.write(entry)
+        local = datetime.now().astimezone()
+        write_status_page(state, ledger.entries.values(), local)
+        if notify.finished_by is not None:
+            outbox.put(none_finished(ledger.entries.values(), notify.finished_by, outbox.since, local))
+        outbox.send(notify.to, get_run_logger().warning)
         return _completed(_in_words(ledger))
 
 
-def _follow_all(client: SyncPrefectClient, ledger: Ledger, parameters: WatchPlatesParameters) -> None:
+def _notify(state: Path) -> Notify:
+    """Who is told; a mistake in that must not stop plates."""
+    try:
+        return read_notify(state)
+    except SettingsError as error:
+        get_run_logger().error("%s", error)
+        return Notify()
+
+
+def _follow_all(
+    client: SyncPrefectClient, ledger: Ledger, parameters: WatchPlatesParameters, outbox: Outbox, notify: Notify
+) -> None:
     """What became of the runs; those that were ended from outside are begun again."""
     for entry in list(ledger.entries.values()):
-        followed = follow(client, entry, stale=timedelta(minutes=10))
+        followed = follow(client, entry, stale=timedelta(minutes=notify.stale_minutes))
         if followed != entry:
+            outbox.put(message_of(entry, followed))
             ledger.write(followed)
         repeated = followed if followed.state == "starting" else again(followed)
         if repeated is not None:

@@ -1,8 +1,12 @@
-"""A Prefect server for the tests of one module."""
+"""A Prefect server for the tests of one module, and a webhook."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -19,3 +23,36 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
         with prefect_test_harness(server_startup_timeout=300):
             yield str(PREFECT_API_URL.value())
+
+
+class Webhook:
+    """What was posted to it, each with its path; `status` is what it answers."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        self.status = 200
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if webhook.status == 200:
+                    webhook.got.append((self.path, body))
+                self.send_response(webhook.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self) -> Webhook:
+        self._thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()

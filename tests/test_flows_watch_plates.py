@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from flow_server import server
+from flow_server import Webhook, server
 
 from hcs_nuclei.errors import ClusterError, SettingsError
 from hcs_nuclei.simulate import simulate_plate
@@ -167,6 +168,42 @@ def test_ends_of_runs_are_kept_and_what_was_ended_from_outside_is_begun_again(se
     assert said == "2 begun, 1 completed, 1 quarantined, 1 failed, 1 crashed"
     assert service.entries["Killed"].attempt == 3
     assert len(service.runs) == 9
+
+
+def test_failed_and_silent_runs_are_told_once_and_a_silent_one_gives_its_place_free(service: Service) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Failed, Running
+
+    with Webhook() as webhook:
+        (service.state / "notify.yaml").write_text(f"to: [{{webhook: '{webhook.url}'}}]\nstale_minutes: 10\n")
+        for name in ("Wrong", "Silent", "Alive"):
+            service.plate(name, wells=1)
+        service.look()
+        entries = service.entries
+        service.end(entries["Wrong"], Failed(message="no channel Cy5"))
+        for name, minutes in (("Silent", 20), ("Alive", 5)):
+            service.end(entries[name], Running())
+            beat = {
+                "id": str(uuid4()),
+                "event": "prefect.flow-run.heartbeat",
+                "occurred": (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(),
+                "resource": {"prefect.resource.id": f"prefect.flow-run.{entries[name].flow_run}"},
+            }
+            with get_client(sync_client=True) as client:
+                client.request("POST", "/events", json=[beat])
+        end = time.monotonic() + 60  # the server keeps events some seconds before they can be asked for
+        while service.entries["Silent"].attempt == 1 and time.monotonic() < end:
+            service.look()
+        service.look()
+        assert service.entries["Silent"].attempt == 2
+        assert service.entries["Alive"].attempt == 1
+        states = {str(run.id): run.state.type.value for run in service.runs}
+        assert states[entries["Silent"].flow_run] == "CRASHED"
+        assert states[entries["Alive"].flow_run] == "RUNNING"
+    told = sorted((body["kind"], body["plate"]) for _, body in webhook.got)
+    assert told == [("failed", "Wrong"), ("heartbeat", "Silent")]
+    page = (service.state / "status.html").read_text()
+    assert "no channel Cy5" in page
 
 
 def test_server_without_the_deployment_is_said(service: Service) -> None:

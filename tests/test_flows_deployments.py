@@ -1,0 +1,54 @@
+"""``prefect.yaml`` deployed by Prefect's own command to a real server: limits, schedule, parameters read back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flow_server import server
+
+__all__ = ["server"]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    shutil.copy(ROOT / "prefect.yaml", tmp_path)
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="plates", type="process"))
+        deployed = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+            cwd=tmp_path,
+            env={**os.environ, "PREFECT_API_URL": server, "DO_NOT_TRACK": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        found = {deployment.name: deployment for deployment in client.read_deployments()}
+    assert set(found) == {"plates", "screen", "watch"}
+    limits = {
+        name: (d.global_concurrency_limit.limit, d.concurrency_options.collision_strategy.value)
+        for name, d in found.items()
+    }
+    assert limits == {"plates": (1, "ENQUEUE"), "screen": (1, "ENQUEUE"), "watch": (1, "CANCEL_NEW")}
+    assert {d.work_pool_name for d in found.values()} == {"plates"}
+    assert [s.schedule.interval.total_seconds() for s in found["watch"].schedules] == [60]
+    assert found["plates"].schedules == found["screen"].schedules == []
+    form = found["watch"].parameter_openapi_schema["definitions"]["WatchPlatesParameters"]
+    assert form["required"] == ["roots", "out", "state"]
+    assert set(found["watch"].parameters["parameters"]) <= set(form["properties"])
+    from flows.parameters import WatchPlatesParameters
+
+    WatchPlatesParameters.model_validate(found["watch"].parameters["parameters"])
+    assert found["screen"].parameter_openapi_schema["definitions"]["ProcessScreenParameters"]["required"] == [
+        "plates",
+        "out",
+    ]
+    assert "HCS_NUCLEI_ALLOWED_ROOTS" in found["plates"].job_variables["env"]

@@ -1,0 +1,172 @@
+"""The service as its users start it: real processes on loopback, a plate that is copied slowly, another, a cancel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from hcs_nuclei.simulate import simulate_plate
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+#: How long a machine that is busy with other things may take to get to something.
+_PATIENCE_S = 600.0
+_MAIN = "import sys; from hcs_nuclei.cli import main; sys.exit(main())"
+
+
+class Served:
+    """A running ``hcs-nuclei serve``, what its server and its ledger say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.watched, self.out, self.state = (folder / name for name in ("watched", "runs", "service"))
+        self.watched.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HCS_NUCLEI_"))}
+        command = f"serve --watch {self.watched} --out {self.out} --state {self.state} --port {self.port}"
+        command += " --every 10 --quiet 6 --workers 1"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _MAIN, *command.split()],
+            env={**kept, "HCS_NUCLEI_HOME": str(folder / "home")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.api = f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def dask_workers(self) -> list[psutil.Process]:
+        """The processes that segment."""
+        found = []
+        for process in self.family:
+            try:
+                found += [process] if any("spawn_main" in word for word in process.cmdline()) else []
+            except psutil.Error:
+                continue
+        return found
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs of plates, the oldest first."""
+        asked = {"deployments": {"name": {"any_": ["plates"]}}, "sort": "START_TIME_ASC"}
+        runs = httpx.post(f"{self.api}/flow_runs/filter", json=asked, timeout=60).json()
+        return sorted(runs, key=lambda run: str(run["created"]))
+
+    def run_of(self, plate: Path) -> dict[str, Any]:
+        [run] = [run for run in self.runs() if run["name"] == f"process-{plate.name}"]
+        return dict(run)
+
+    def ledger(self) -> dict[str, str]:
+        entries = [json.loads(path.read_text()) for path in (self.state / "ledger").glob("[!.]*.json")]
+        return {entry["plate"]: entry["state"] for entry in entries}
+
+    def wells(self, plate: str) -> dict[str, tuple[int, int]]:
+        """The finished wells of a plate, each with what a second writing would change."""
+        paths = self.out.glob(f"{plate}*/nuclei/[!.]*.parquet")
+        return {path.stem: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    made = Served(tmp_path_factory.mktemp("serve"))
+    try:
+        yield made
+    finally:
+        family = made.family if made.process.poll() is None else []
+        made.process.kill()
+        psutil.wait_procs(family, timeout=30)
+        for process in family:
+            if process.is_running():
+                process.kill()
+
+
+def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
+    served: Served, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = tmp_path_factory.mktemp("made")
+    first, second = (
+        simulate_plate(made, wells=wells, fields=4, size=384, name=name).directory
+        for name, wells in (("First", 12), ("Second", 1))
+    )
+    assert served.process.stdout is not None
+    assert served.process.stdout.readline() == f"Prefect's web page:  http://127.0.0.1:{served.port}\n"
+
+    _copy_slowly(first, served.watched / first.name, lambda: _not_begun(served))
+    shutil.copytree(second, served.watched / second.name)
+    until(lambda: len(served.wells("First")) >= 2)
+    until(lambda: len(served.runs()) == 2)
+    assert served.run_of(first)["state_type"] == "RUNNING"
+    until(lambda: served.run_of(second)["state_name"] == "AwaitingConcurrencySlot")
+    assert served.wells("Second") == {}
+    listening = {c.laddr.ip for p in served.family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+
+    # As the web page cancels a run.
+    workers = served.dask_workers
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    run = served.run_of(first)
+    httpx.post(f"{served.api}/flow_runs/{run['id']}/set_state", json=cancelling, timeout=60).raise_for_status()
+    _, alive = psutil.wait_procs(workers, timeout=15)
+    assert alive == []
+    until(lambda: served.run_of(first)["state_type"] == "CANCELLED")
+    done = served.wells("First")
+    assert 2 <= len(done) < 12
+
+    until(lambda: served.run_of(second)["state_type"] == "COMPLETED")
+    again = {"parameters": run["parameters"], "name": "again"}
+    made_run = httpx.post(f"{served.api}/deployments/{run['deployment_id']}/create_flow_run", json=again, timeout=60)
+    made_run.raise_for_status()
+    until(lambda: {r["name"]: r["state_type"] for r in served.runs()}["again"] == "COMPLETED")
+    finished = served.wells("First")
+    assert len(finished) == 12
+    assert {name: finished[name] for name in done} == done
+    until(lambda: served.ledger() == {"First": "completed", "Second": "completed"})
+    assert len(served.runs()) == 3
+
+    family = served.family
+    served.process.send_signal(signal.SIGINT)
+    _, err = served.process.communicate(timeout=120)
+    assert served.process.returncode == 130
+    assert err == "hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.\n"
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+def _copy_slowly(plate: Path, to: Path, check: Callable[[], None]) -> None:
+    """Copy file by file, with a pause in the middle that is longer than the quiet time and a pass."""
+    files = sorted(path for path in plate.rglob("*") if path.is_file())
+    for index, path in enumerate(files):
+        target = to / path.relative_to(plate)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if index == len(files) // 2:
+            time.sleep(20)
+        check()
+        shutil.copy(path, target)
+        time.sleep(0.05)
+
+
+def _not_begun(served: Served) -> None:
+    assert not list(served.out.iterdir())
+    assert set(served.ledger().values()) <= {"writing", "incomplete"}
+
+
+def until(condition: Callable[[], bool], seconds: float = _PATIENCE_S) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.5)
