@@ -171,12 +171,13 @@ def test_controls_in_outer_columns_alone_cannot_tell_of_the_edge(tmp_path: Path)
 
 
 def test_each_time_point_is_held_against_its_own_controls(tmp_path: Path) -> None:
-    table = well_table(96, timepoints=2)
+    table = well_table(96, timepoints=2, lost_columns=(7,))
     frame = statistics_of(96).normalised(table).to_pandas()
     negative = frame[frame.Metadata_control_type == "negcon"].groupby("Metadata_Timepoint")
     np.testing.assert_allclose(negative.PercentOfControl_Density_per_mm2.median(), 100)
     assert negative[DENSITY].median()[1] == pytest.approx(negative[DENSITY].median()[0] / 2, rel=0.1)
-    found, _ = told_of(table, tmp_path, wells_in_format=96)
+    found, warnings = told_of(table, tmp_path, wells_in_format=96)
+    assert len(warned(warnings, "column 7: 8 of 8 wells")) == 1
     for name in ("statistics", "dose_response", "replicates"):
         counts = found[name].Metadata_Timepoint.value_counts()
         assert counts[0] == counts[1] > 0

@@ -207,10 +207,14 @@ def _column(wells: pa.Table, name: str) -> Column:
 
 def _lost_lines(wells: pa.Table) -> Iterator[str]:
     """One warning for each row or column that lost its wells to faults or flags, whatever the layout."""
-    rows, columns = (wells[f"Metadata_{name}"].to_numpy() for name in ("Row", "Column"))
+    first = {well: place for place, well in reversed(list(enumerate(wells["Metadata_Well"].to_pylist())))}
     excluded, few = (wells[name].fill_null(False).to_numpy().astype(bool) for name in _INVALID)
-    for line in lost_lines(rows, columns, few & ~excluded):
-        here = wells.filter((rows if line.kind == "row" else columns) == line.number)
+    of_well: dict[str, bool] = dict.fromkeys(first, True)
+    for well, lost in zip(wells["Metadata_Well"].to_pylist(), few & ~excluded, strict=True):
+        of_well[well] &= bool(lost)  # at every time point
+    rows, columns = ([wells[f"Metadata_{name}"][first[w]].as_py() for w in of_well] for name in ("Row", "Column"))
+    for line in lost_lines(rows, columns, list(of_well.values())):
+        here = wells.filter(pc.equal(wells[f"Metadata_{line.kind.capitalize()}"], line.number))
         flags = [c.name for c in field_flags() if (pc.sum(here[f"{c.name}_Fields"]).as_py() or 0) >= line.lost]
         why = f" ({', '.join(name.removeprefix('Metadata_QC_') for name in flags)})" if flags else ""
         name = row_name(line.number) if line.kind == "row" else str(line.number)
