@@ -12,11 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from outputs_samples import MEASURED
-from screening_plates import AREA, DENSITY, EDGE_LOSS, treated_by, well_table
+from outputs_samples import MEASURED, commit_well, make_plate
+from screening_plates import AREA, DENSITY, EDGE_LOSS, TREATMENTS, treated_by, well_table
 
 from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS
 from hcs_nuclei.errors import SettingsError
+from hcs_nuclei.layouts import Layout
+from hcs_nuclei.outputs import finish_tables
 from hcs_nuclei.pipeline.statistics import STATISTICS_FILES, PlateStatistics, readouts_of
 from hcs_nuclei.settings import Settings
 
@@ -132,6 +134,26 @@ def test_replicates_count_wells(harmed_statistics: Any) -> None:
     treated = rows[(rows.Metadata_Readout == DENSITY) & (rows.Metadata_control_type == "trt")]
     assert treated.groupby("Wells").size().to_dict() == {0: 2, 8: 42}  # a column is lost; a well without cells counts
     assert len(treated) == 44
+
+
+def test_lost_fields_do_not_look_like_toxicity(tmp_path: Path) -> None:
+    plate = make_plate([f"{row}0{column}" for row in "BCDE" for column in (2, 3, 4)], fields=5)
+    counts = {2: (19, 20, 21, 20, 20), 3: (20, None, 21, None, 19), 4: (20, None, None, None, None)}
+    kinds = {2: "negcon", 3: "trt", 4: "trt"}
+    for well in plate.wells:
+        commit_well(tmp_path, plate, well.name, counts[well.column])
+    treatments = {w.name: {"Metadata_control_type": kinds[w.column], "Metadata_Compound": "x"} for w in plate.wells}
+    columns = tuple(column for column in TREATMENTS if column.name in {"Metadata_control_type", "Metadata_Compound"})
+    layout = Layout("a test", "file", columns, treatments)
+    normalise = statistics_of(96).normalised
+    tables = finish_tables(tmp_path, plate, MEASURED, layout, None, None, normalise)
+    wells = tables.wells.to_pandas().groupby("Metadata_Column")
+    assert wells.Metadata_Object_Count.first().to_dict() == {2: 100, 3: 60, 4: 20}
+    percent = wells.PercentOfControl_Density_per_mm2
+    assert percent.first()[[2, 3]].tolist() == pytest.approx([100, 100])
+    # One field of five is too few to say anything: not even that cells are gone.
+    assert percent.count()[4] == 0
+    assert wells.Metadata_QC_TooFewFields.all().to_dict() == {2: False, 3: False, 4: True}
 
 
 def test_without_a_layout_nothing_is_normalised_and_nothing_told(tmp_path: Path) -> None:
