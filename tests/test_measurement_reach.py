@@ -62,7 +62,7 @@ def test_without_a_reach_rings_are_unknown_and_distances_are_not() -> None:
     image = np.random.default_rng(0).integers(0, 999, labels.shape)
     table = measure_nuclei(labels, {"DAPI": image}, nuclear="DAPI", saturation=None, reach=None)
     rings = [c.name for c in nucleus_columns(Measured(("DAPI",), "DAPI")) if "_Ring_" in c.name]
-    assert len(rings) == 6
+    assert len(rings) == 7
     for name in (*rings, "Nuclei_Neighbors_NumberOfNeighbors_Within"):
         assert np.isnan(table[name]).all(), name
     for name in ("FirstClosestDistance", "NumberOfNeighbors", "PercentTouching"):

@@ -147,14 +147,17 @@ def test_a_surrounded_nucleus_has_no_ring_and_no_numbers() -> None:
     labels = np.pad(labels, 4)
     rings = rings_of(labels, 1, 2)
     assert rings.areas[0] == 0 < rings.areas[1]
-    measured = measure_ring(np.full(labels.shape, 300, np.uint16), rings, np.array([900.0, 600.0]))
+    measured = measure_ring(
+        np.full(labels.shape, 300, np.uint16), rings, np.array([900.0, 600.0]), np.array([100.0, 100.0])
+    )
     assert all(np.isnan(values[0]) for values in measured.values())
     assert measured["Nuclei_Ring_NuclearRatio"][1] == 2
+    assert measured["Nuclei_Ring_NuclearRatioBackgroundSubtracted"][1] == 2.5
 
 
 def test_an_empty_field_has_no_rings() -> None:
     rings = rings_of(np.zeros((9, 9), np.uint32), 1, 2)
-    measured = measure_ring(np.ones((9, 9)), rings, np.empty(0))
+    measured = measure_ring(np.ones((9, 9)), rings, np.empty(0), np.empty(0))
     assert rings.areas.shape == (0,)
     assert all(values.shape == (0,) for values in measured.values())
 
@@ -167,7 +170,7 @@ def test_intensities_agree_with_numpy(dtype: str) -> None:
     found = ring_image(labels, rings)
     nuclei = np.unique(labels[labels > 0])
     nuclear = np.array([image[labels == number].astype(np.float64).mean() for number in nuclei])
-    measured = measure_ring(image, rings, nuclear)
+    measured = measure_ring(image, rings, nuclear, np.full(nuclear.shape, 20.0))
     there = rings.areas > 0
     values = [image[found == number].astype(np.float64) for number in nuclei[there]]
     for name, function in NUMPY.items():
@@ -175,22 +178,41 @@ def test_intensities_agree_with_numpy(dtype: str) -> None:
         np.testing.assert_allclose(column[there], [function(v) for v in values], rtol=1e-12, err_msg=name)
     expected = nuclear[there] / [v.mean() for v in values]
     np.testing.assert_allclose(measured["Nuclei_Ring_NuclearRatio"][there], expected, rtol=1e-12)
+    expected = (nuclear[there] - 20) / [v.mean() - 20 if v.mean() > 20 else np.nan for v in values]
+    np.testing.assert_allclose(
+        measured["Nuclei_Ring_NuclearRatioBackgroundSubtracted"][there], expected, rtol=1e-12, equal_nan=True
+    )
 
 
 def test_a_constant_channel_has_no_spread_and_a_ratio_of_one() -> None:
     labels = np.pad(disk(7), 8)
-    measured = measure_ring(np.full(labels.shape, 250, np.uint16), rings_of(labels, 1, 3), np.array([250.0]))
+    measured = measure_ring(
+        np.full(labels.shape, 250, np.uint16), rings_of(labels, 1, 3), *np.array([[250.0], [np.nan]])
+    )
     assert measured["Nuclei_Ring_MeanIntensity"] == measured["Nuclei_Ring_MedianIntensity"] == 250
     assert measured["Nuclei_Ring_StdIntensity"] == 0
     assert measured["Nuclei_Ring_NuclearRatio"] == 1
+    assert np.isnan(measured["Nuclei_Ring_NuclearRatioBackgroundSubtracted"]).all()  # no background is known
 
 
 @pytest.mark.parametrize("level", [0.0, -3.0])
 def test_no_ratio_to_a_ring_without_light(level: float) -> None:
     labels = np.pad(disk(7), 8)
-    measured = measure_ring(np.full(labels.shape, level), rings_of(labels, 1, 3), np.array([9.0]))
+    measured = measure_ring(np.full(labels.shape, level), rings_of(labels, 1, 3), np.array([9.0]), np.array([5.0]))
     assert measured["Nuclei_Ring_MeanIntensity"] == level
     assert np.isnan(measured["Nuclei_Ring_NuclearRatio"]).all()
+    assert np.isnan(measured["Nuclei_Ring_NuclearRatioBackgroundSubtracted"]).all()
+
+
+def test_a_cameras_offset_does_not_change_the_ratio_above_the_background() -> None:
+    labels = np.pad(disk(7), 40)
+    image = np.where(labels > 0, 400, 100).astype(np.float64)
+    rings = rings_of(labels, 1, 3)
+    image.reshape(-1)[rings.pixels] = 200
+    for offset in (0.0, 2.0**15):
+        shifted, background = image + offset, np.array([100.0 + offset])
+        measured = measure_ring(shifted, rings, np.array([400.0 + offset]), background)
+        assert measured["Nuclei_Ring_NuclearRatioBackgroundSubtracted"] == 3
 
 
 def test_renumbering_only_reorders_rings() -> None:

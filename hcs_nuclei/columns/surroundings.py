@@ -27,6 +27,12 @@ RING_INTENSITY = (
     Column("Nuclei_Ring_StdIntensity", "float64", "counts", "standard deviation over the ring (population)"),
     Column("Nuclei_Ring_IntegratedIntensity", "float64", "counts", "sum over the ring"),
     Column("Nuclei_Ring_NuclearRatio", "float64", "", "mean over the nucleus / mean over the ring, nothing subtracted"),
+    Column(
+        "Nuclei_Ring_NuclearRatioBackgroundSubtracted",
+        "float64",
+        "",
+        "the same, each mean less the nucleus' local background; NaN where the ring is not above it",
+    ),
 )
 
 

@@ -103,15 +103,16 @@ def _along_columns(labels: npt.NDArray[np.uint32], beyond: int) -> tuple[npt.NDA
     return up, down
 
 
-def measure_ring(image: npt.NDArray[Any], rings: Rings, nuclear_mean: Floats) -> dict[str, Floats]:
+def measure_ring(image: npt.NDArray[Any], rings: Rings, nuclear_mean: Floats, background: Floats) -> dict[str, Floats]:
     """Every :data:`hcs_nuclei.columns.RING_INTENSITY` column without its channel's name, (n,) float64 in counts.
 
-    NaN where a nucleus has no ring; the ratio also where the ring's mean is not above 0.
+    NaN where a nucleus has no ring; the ratios also where the ring's mean is not above 0, or above the background.
 
     Args:
         image: (y, x) integers or finite floats, camera counts.
         rings: those of the label image's nuclei.
         nuclear_mean: (n,) mean of the same channel over each nucleus, counts.
+        background: (n,) its local background there, counts; NaN where there is none.
 
     Pixels are sorted within each ring before anything is summed, in float64, so a value depends on the ring's pixels
     alone.
@@ -130,16 +131,22 @@ def measure_ring(image: npt.NDArray[Any], rings: Rings, nuclear_mean: Floats) ->
     deviation *= deviation
     variance = (np.add.reduceat(deviation, starts) if starts.size else np.empty(0)) / areas
     median = (ordered[starts + (areas - 1) // 2] + ordered[starts + areas // 2]) / 2
-    ratio = np.full(mean.shape, np.nan)
-    np.divide(nuclear_mean[there], mean, out=ratio, where=mean > 0)
     measured = {
         "MeanIntensity": mean,
         "MedianIntensity": median,
         "StdIntensity": np.sqrt(variance),
         "IntegratedIntensity": total,
-        "NuclearRatio": ratio,
+        "NuclearRatio": _ratio(nuclear_mean[there], mean),
+        "NuclearRatioBackgroundSubtracted": _ratio((nuclear_mean - background)[there], mean - background[there]),
     }
     return {f"Nuclei_Ring_{name}": _where(there, column) for name, column in measured.items()}
+
+
+def _ratio(nuclear: Floats, ring: Floats) -> Floats:
+    """(n,) one over the other, NaN where the other is not above 0."""
+    ratio = np.full(ring.shape, np.nan)
+    np.divide(nuclear, ring, out=ratio, where=ring > 0)
+    return ratio
 
 
 def _where(there: npt.NDArray[np.bool_], values: Floats) -> Floats:

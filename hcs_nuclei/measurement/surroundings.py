@@ -26,7 +26,7 @@ def measure_surroundings(
     Args:
         labels: (y, x) uint32 label image, 0 = background.
         runs: its runs.
-        table: what was measured of the nuclei: their centres, and their mean in each channel.
+        table: what was measured of the nuclei: their centres, their mean and local background in each channel.
         channels: (y, x) images in camera counts.
         reach: how far is looked, None where that is not known: then rings and neighbours within it are NaN.
     """
@@ -41,6 +41,8 @@ def measure_surroundings(
         rings = find_rings(labels, runs, gap_px=reach.ring_gap, width_px=reach.ring_width)
         around["Nuclei_Ring_Area"] = rings.areas.astype(np.float64)
     for name, image in channels.items():
-        mean = table[f"Nuclei_Intensity_MeanIntensity_{name}"]
-        around |= {f"{column}_{name}": values for column, values in measure_ring(image, rings, mean).items()}
+        mean, background = (table[f"Nuclei_Intensity_{of}_{name}"] for of in ("MeanIntensity", "LocalBackground"))
+        around |= {
+            f"{column}_{name}": values for column, values in measure_ring(image, rings, mean, background).items()
+        }
     return around
