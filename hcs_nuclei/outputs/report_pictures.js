@@ -26,7 +26,7 @@ function tile(well, field, words) {
   const status = data.states[0][index];
   const exposure = picturesOf(well).find((e) => field === null || e.shot === field);
   const shown = exposure ? stack(exposure.small, `Well ${well}, field ${exposure.shot}`) : made("span", { class: `stack absent ${status}` }, made("span", {}, status === "failed" ? "not measured" : "no picture"));
-  const button = made("button", { type: "button", "data-open": well, "data-field": exposure?.shot ?? "", "aria-label": `Enlarge well ${well}` }, shown);
+  const button = made("button", { type: "button", "data-open": well, "data-field": exposure?.shot ?? "", "aria-label": `Enlarge well ${well}`, title: well }, shown);
   const named = field === null ? well : `${well} field ${field}`;
   const caption = made("figcaption", {}, [made("b", {}, named), " ", made("span", {}, words)]);
   return made("figure", { class: `tile ${status} ${kindOf(index)}`, "data-well": well }, [button, caption]);
@@ -38,7 +38,7 @@ function choose(button) {
   press(choiceButtons, button);
   const choice = data.choices[button.dataset.choice];
   byId("gallery-why").textContent = choice ? choice.why : "The first picture of every well, in its place.";
-  tiles.classList.toggle("as-plate", !choice);
+  tiles.className = choice ? "scripted" : "scripted as-plate";
   tiles.style.gridTemplateColumns = "";
   if (choice) {
     tiles.replaceChildren(...choice.shots.map(([well, field, words]) => tile(well, field, words)));
@@ -48,12 +48,14 @@ function choose(button) {
   const [top, left] = [Math.min(...rows), Math.min(...columns)];
   const across = Math.max(...columns) - left + 1;
   tiles.classList.toggle("narrow", across > 14);
-  tiles.style.gridTemplateColumns = `repeat(${across}, minmax(0, 232px))`;
+  tiles.classList.toggle("tiny", across > 24);
+  // So wide that nuclei are seen; what does not fit is scrolled to.
+  tiles.style.gridTemplateColumns = `repeat(${across}, minmax(36px, 232px))`;
   const density = valuesOf(data.columns[0].name, 0);
   tiles.replaceChildren(...data.wells.map((well, i) => {
-    const made = tile(well, null, data.states[0][i] === "failed" ? "failed" : compact(density[i]));
-    made.style.gridArea = `${rows[i] - top + 1} / ${columns[i] - left + 1}`;
-    return made;
+    const place = tile(well, null, data.states[0][i] === "failed" ? "failed" : compact(density[i]));
+    place.style.gridArea = `${rows[i] - top + 1} / ${columns[i] - left + 1}`;
+    return place;
   }));
 }
 choiceButtons.forEach((button) => button.addEventListener("click", () => choose(button)));

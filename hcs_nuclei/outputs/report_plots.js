@@ -17,7 +17,7 @@ function dot(well, x, y, kind, words) {
 }
 
 /** Room for a y axis: ticks, their lines and labels between two ends of a value. */
-function yAxis(low, high, place, left, right, count = 4) {
+function yAxis(low, high, place, left, right, count = 5) {
   return ticks(low, high, count).flatMap((tick) => [
     drawn("path", { class: "grid", d: `M${left} ${place(tick).toFixed(1)}H${right}` }),
     drawn("text", { class: "end", x: left - 6, y: (place(tick) + 4).toFixed(1) }, compact(tick)),
