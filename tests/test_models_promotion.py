@@ -195,6 +195,15 @@ def test_many_may_promote_at_once(trained: tuple[Path, Path]) -> None:
     assert not list(store_directory().glob(".tmp-*"))
 
 
+def test_a_model_that_was_judged_against_a_former_default_is_not_promoted(trained: tuple[Path, Path]) -> None:
+    judged_against = _sha256()
+    promote(str(trained[0]), instead_of=judged_against)
+    with pytest.raises(RunConflictError, match=r"judged against another model than the default, which is now other \("):
+        promote(str(trained[1]), instead_of=judged_against)
+    assert _sha256() == read_card(trained[0]).sha256
+    assert promote(str(trained[1]), instead_of=_sha256()) is not None
+
+
 def test_a_run_keeps_the_model_that_it_began_with(
     finished: FinishedRun, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:

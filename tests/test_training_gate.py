@@ -23,7 +23,16 @@ from hcs_nuclei.segmentation.predict import Segmentation
 from hcs_nuclei.simulate import simulate_field
 from hcs_nuclei.training import train_model
 from hcs_nuclei.training.annotations import AnnotatedImage
-from hcs_nuclei.training.comparison import EMPTY, Comparison, ImageSet, assemble, compare_models, empty_set, read_sets
+from hcs_nuclei.training.comparison import (
+    EMPTY,
+    Comparison,
+    ImageSet,
+    SetSource,
+    assemble,
+    compare_models,
+    empty_set,
+    read_set,
+)
 from hcs_nuclei.training.comparison_report import write_comparison
 from hcs_nuclei.training.evaluation import ComparedImage, compare_image
 from hcs_nuclei.training.fit import start_from
@@ -212,11 +221,8 @@ def test_a_training_on_masks_shifted_by_15_px_is_refused(tmp_path: Path, monkeyp
     )
     card = train_model([tmp_path / "shifted"], tmp_path / "model", settings)
 
-    sets = [
-        *read_sets([tmp_path / "right"], "frozen"),
-        *read_sets([tmp_path / "shifted"], "new"),
-        empty_set(),
-    ]
+    sources = [SetSource(tmp_path / "right", "frozen", "test"), SetSource(tmp_path / "shifted", "new", "test")]
+    sets = [read_set(source) for source in [*sources, SetSource(None, "empty")]]
     comparison = compare_models(resolve_model(), (tmp_path / "model", card), sets)
     assert any(reason.startswith("right test: mean pooled AP") for reason in comparison.verdict.reasons)
     assert not comparison.verdict.passed

@@ -105,7 +105,7 @@ def compare(
     """Judge a candidate against the current model on the same images; the exit status is 2 where it is refused."""
     from hcs_nuclei.cli.progress import show_images
     from hcs_nuclei.models.store import resolve_model
-    from hcs_nuclei.training.comparison import compare_models, empty_set, read_sets
+    from hcs_nuclei.training.comparison import SetSource, compare_models, read_set
     from hcs_nuclei.training.comparison_report import write_comparison
     from hcs_nuclei.training.gate import GateSettings
     from hcs_nuclei.training.report import check_report
@@ -117,8 +117,9 @@ def compare(
     gate = GateSettings(**limits, fewest_nuclei=fewest_nuclei)
     models = [resolve_model(model) for model in (current, candidate)]
     chosen = None if split == "all" else split
-    sets = [*read_sets(data, "frozen", split=chosen, modality=modality), *read_sets(new or [], "new", split=chosen)]
-    sets.append(empty_set())
+    sources = [SetSource(place, "frozen", chosen, modality) for place in data]
+    sources += [SetSource(place, "new", chosen) for place in new or []]
+    sets = [read_set(source) for source in [*sources, SetSource(None, "empty")]]
     with show_images(2 * sum(len(one.images) for one in sets)) as done:
         comparison = compare_models(models[0], models[1], sets, gate=gate, done=done)
     if report_to is not None:

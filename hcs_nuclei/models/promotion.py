@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hcs_nuclei.audit import Entry, write_audit
-from hcs_nuclei.errors import ModelError, OutputError
+from hcs_nuclei.errors import ModelError, OutputError, RunConflictError
 from hcs_nuclei.files import replace_file, sweep, temporary_path, write_synced
 from hcs_nuclei.models.card import CARD_FILE, ModelCard, load_network, parse_card, read_card
 from hcs_nuclei.models.store import (
@@ -49,7 +49,7 @@ def add_model(source: Path) -> tuple[Path, ModelCard]:
         return _add(source)
 
 
-def promote(wanted: str, *, reason: str = "") -> Entry | None:
+def promote(wanted: str, *, reason: str = "", instead_of: str | None = None) -> Entry | None:
     """Make a model the default, after it was copied into the store and shown to load.
 
     The shipped model is copied as well, if it is promoted: it then stays the default when a newer one is shipped.
@@ -57,12 +57,14 @@ def promote(wanted: str, *, reason: str = "") -> Entry | None:
     Args:
         wanted: as :func:`hcs_nuclei.models.resolve_model` takes it.
         reason: stands in the pointer's history and in the audit log.
+        instead_of: sha256 of the default that it was judged against; where another is it by now, nothing moves.
 
     Returns:
         What stands in the audit log; None where it is the default already.
 
     Raises:
         ModelError: no such model, it cannot be used, or the pointer cannot be read.
+        RunConflictError: the default is not the one that it was judged against.
         OutputError: the store or the audit log cannot be written.
     """
     directory, card = resolve_model(wanted)
@@ -70,6 +72,11 @@ def promote(wanted: str, *, reason: str = "") -> Entry | None:
     with _locked():
         current = read_current()
         _add(directory)
+        if instead_of is not None and instead_of != resolve_model()[1].sha256 != card.sha256:
+            raise RunConflictError(
+                f"{card.name} ({card.identifier}) was judged against another model than the default, which is now "
+                f"{_in_words(current)}. Compare the two (hcs-nuclei models compare), then promote it by hand."
+            )
         if current.promotions and current.promotions[-1].sha256 == card.sha256:
             return None
         new = f"{card.name} ({card.identifier})"

@@ -18,9 +18,21 @@ from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_anno
 from hcs_nuclei.training.evaluation import ComparedImage, compare_image, image_figures, set_figures
 from hcs_nuclei.training.gate import ComparedSet, GateSettings, Verdict, judge
 
+Kind = Literal["frozen", "new", "empty"]
+
 #: Simulated fields without nuclei, so that every comparison has some; their edge in px.
 EMPTY_FIELDS, EMPTY_PX = 4, 384
 EMPTY = "fields without nuclei"
+
+
+@dataclass(frozen=True, slots=True)
+class SetSource:
+    """Where a set of images is read from, on whatever machine; without `data` it is the simulated empty fields."""
+
+    data: Path | None
+    kind: Kind
+    split: str | None = None
+    modality: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class ImageSet:
     """Images that both models are to be judged by; of which kind, see :class:`ComparedSet`."""
 
     name: str
-    kind: Literal["frozen", "new", "empty"]
+    kind: Kind
     images: Sequence[AnnotatedImage]
 
 
@@ -87,25 +99,18 @@ class Comparison:
         }
 
 
-def read_sets(
-    datasets: Sequence[Path],
-    kind: Literal["frozen", "new"],
-    *,
-    split: str | None = "test",
-    modality: str | None = None,
-) -> list[ImageSet]:
-    """A set of each data set's images of a split, on which neither model may have been trained; None for all of them.
+def read_set(source: SetSource) -> ImageSet:
+    """The images of a set.
 
     Raises:
-        DatasetError: a data set cannot be used.
+        DatasetError: the data set cannot be used, or has no such images.
     """
-    sets = []
-    for data in datasets:
-        name = " ".join(
-            part for part in (data.stem if data.is_file() else data.resolve().name, split, modality) if part
-        )
-        sets.append(ImageSet(name, kind, read_annotations(data, split=split, modality=modality)))
-    return sets
+    data = source.data
+    if data is None:
+        return empty_set()
+    parts = (data.stem if data.is_file() else data.resolve().name, source.split, source.modality)
+    images = read_annotations(data, split=source.split, modality=source.modality)
+    return ImageSet(" ".join(part for part in parts if part), source.kind, images)
 
 
 def empty_set() -> ImageSet:

@@ -14,6 +14,7 @@ from hcs_nuclei.training.comparison import Comparison
 from hcs_nuclei.training.gate import ComparedSet
 from hcs_nuclei.training.report_charts import Line, line_chart
 
+REPORT_FILE = "comparison.html"
 #: Images that are listed, of those that got worse and of those that got better.
 LISTED = 12
 #: Figures of a set: words, how to find it, whether more is better (None: neither), whether it is a share.

@@ -1,0 +1,80 @@
+"""A training in a process of its own: its memory is freed at the end, and a crash of it is nobody else's.
+
+The job comes in one line on stdin, which stays open: when it closes, whoever started this process is gone, and it ends
+at once. So a worker that dies leaves no training behind that would write beside the one that goes on with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from hcs_nuclei.errors import HcsNucleiError, RunConflictError, UserError
+from hcs_nuclei.training.fit import FitSettings
+from hcs_nuclei.training.train import train_model
+
+_LOCK_FILE = ".lock"
+#: A child whose worker was killed needs a moment to see that.
+_PATIENCE_S = 60.0
+
+
+class TrainingJob(BaseModel):
+    """A training, as it is sent to where it is done; paths are those of that machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    datasets: tuple[Path, ...]
+    out: Path
+    settings: FitSettings
+    parent_directory: Path | None = None
+    modality: str | None = None
+    name: str = ""
+
+
+def main() -> int:
+    """Do the job that stands on stdin; returns 0, or 2 where it cannot be done as it stands, or 1."""
+    job = TrainingJob.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    settings = job.settings.model_copy(update={"parent_directory": job.parent_directory})
+    try:
+        with _alone(job.out):
+            train_model(job.datasets, job.out, settings, modality=job.modality, name=job.name, verbose=2)
+    except HcsNucleiError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    return 0
+
+
+def _end_with_parent() -> None:
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(130)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """One training at a time in a directory."""
+    with (out / _LOCK_FILE).open("wb") as lock:
+        until = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    raise RunConflictError(
+                        f"Another training writes into {out}. Wait for it, or choose another directory."
+                    ) from None
+                time.sleep(0.5)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

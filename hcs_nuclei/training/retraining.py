@@ -1,0 +1,200 @@
+"""New annotations in, a candidate trained and judged on a cluster out: the flow ``train_model`` without Prefect.
+
+The training is one shard, in a child process of a worker, and goes on from its checkpoint on another worker when that
+one dies. The evaluations are a shard for each set and model. Directories must be the same ones on every worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hcs_nuclei.cluster import Client, emit_event, run_shards, should_stop
+from hcs_nuclei.errors import DatasetError, RunFailedError, UserError, listed
+from hcs_nuclei.models.card import ModelCard, read_card
+from hcs_nuclei.models.store import ModelReference
+from hcs_nuclei.training.annotations import AnnotatedImage, inspect_dataset
+from hcs_nuclei.training.child import TrainingJob
+from hcs_nuclei.training.comparison import Comparison, ImageSet, SetSource, assemble, compare_images, read_set
+from hcs_nuclei.training.evaluation import ComparedImage
+from hcs_nuclei.training.fit import HISTORY_FILE, read_history
+from hcs_nuclei.training.gate import GateSettings
+
+LOG_FILE = "training.log"
+_LOOK_EVERY_S = 0.5
+
+Model = tuple[Path, ModelCard]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationShard:
+    """One model on one set."""
+
+    model: ModelReference
+    source: SetSource
+    role: int
+    number: int
+
+
+def check_annotations(datasets: Sequence[Path], sources: Sequence[SetSource]) -> tuple[list[ImageSet], list[str]]:
+    """Read all that is trained on and judged by, before anything is begun.
+
+    Args:
+        datasets: with splits train and val.
+        sources: of the sets that the models are judged by.
+
+    Returns:
+        Those sets, and remarks on what was settled, in words.
+
+    Raises:
+        DatasetError: every fault of every data set, or an image that would be trained on and judged by.
+    """
+    faults: list[str] = []
+    remarks: list[str] = []
+    training: list[AnnotatedImage] = []
+    for dataset in datasets:
+        found = inspect_dataset(dataset)
+        faults += [f"{dataset}: {fault}" for fault in found.faults]
+        remarks += [f"{dataset}: {remark}" for remark in found.remarks]
+        training += [pair for pair in found.images if pair.split in {"train", "val"}]
+    if faults:
+        listing = "\n".join(f"  {fault}" for fault in faults)
+        raise DatasetError(f"The annotations have {len(faults)} faults:\n{listing}\nMend or remove those images.")
+    sets = [read_set(source) for source in sources]
+    taught = {_pixels(pair) for pair in training}
+    double = [f"{one.name}: {pair.name}" for one in sets for pair in one.images if _pixels(pair) in taught]
+    if double:
+        raise DatasetError(
+            f"{len(double)} images that the models are to be judged by would be trained on ({listed(double)}). Take "
+            "them out of train and val, or out of the sets to judge by."
+        )
+    return sets, remarks
+
+
+def train_on(client: Client, job: TrainingJob, on_epoch: Callable[[dict[str, Any]], None] = lambda _: None) -> Model:
+    """Train on one worker of a cluster; started again, or after its worker died, it goes on from its checkpoint.
+
+    Args:
+        client: of the cluster.
+        job: what to train.
+        on_epoch: called in this thread with each epoch's row of the history, once; those of before included.
+
+    Returns:
+        Directory and card of the trained model.
+
+    Raises:
+        UserError: the job cannot be done as it stands.
+        RunFailedError: it was lost three times; says why.
+    """
+    told = 0
+
+    def hear(event: dict[str, Any]) -> None:
+        nonlocal told
+        if event["epoch"] > told:
+            told = event["epoch"]
+            on_epoch(event)
+
+    lost: list[str] = []
+    run_shards(
+        client,
+        train_here,
+        [job],
+        on_result=lambda _, __: None,
+        on_lost=lambda _, reason: lost.append(reason),
+        on_event=hear,
+    )
+    if lost:
+        raise RunFailedError(f"The training in {job.out} was given up: {lost[0]} Its checkpoint is kept.")
+    return job.out, read_card(job.out)
+
+
+def train_here(job: TrainingJob) -> None:
+    """Do a job in a child process of this worker, and send each epoch as an event."""
+    job.out.mkdir(parents=True, exist_ok=True)
+    told = 0
+
+    def tell() -> int:
+        rows = read_history(job.out / HISTORY_FILE)
+        for row in rows[told:]:
+            emit_event(row)
+        return len(rows)
+
+    with (job.out / LOG_FILE).open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hcs_nuclei.training.child"], stdin=subprocess.PIPE, stdout=log, stderr=log
+        )
+    assert child.stdin is not None
+    try:
+        child.stdin.write(job.model_dump_json().encode() + b"\n")
+        child.stdin.flush()
+        while child.poll() is None and not should_stop():
+            told = tell()
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        child.kill()
+        status = child.wait()
+        child.stdin.close()
+    told = tell()
+    if status:
+        raise _failure(job, status)
+
+
+def compare_on(
+    client: Client,
+    current: Model,
+    candidate: Model,
+    sources: Sequence[SetSource],
+    sets: Sequence[ImageSet],
+    *,
+    gate: GateSettings | None = None,
+) -> Comparison:
+    """Evaluate both models on every set, a shard for each, and judge the candidate.
+
+    Args:
+        client: of the cluster.
+        current, candidate: directory and card of each.
+        sources, sets: in the same order, as :func:`check_annotations` has them.
+        gate: limits of the rules.
+
+    Raises:
+        UserError: a set or model cannot be used there.
+        RunFailedError: an evaluation was lost; says why.
+    """
+    found: list[list[list[ComparedImage]]] = [[[] for _ in sources] for _ in (current, candidate)]
+    lost: list[str] = []
+
+    def keep(shard: EvaluationShard, compared: list[ComparedImage]) -> None:
+        found[shard.role][shard.number] = compared
+
+    shards = [
+        EvaluationShard(ModelReference(directory, card.sha256), source, role, number)
+        for number, source in enumerate(sources)
+        for role, (directory, card) in enumerate((current, candidate))
+    ]
+    run_shards(client, evaluate_here, shards, on_result=keep, on_lost=lambda _, reason: lost.append(reason))
+    if lost:
+        raise RunFailedError(f"{len(lost)} of {len(shards)} evaluations were lost: {lost[0]}")
+    return assemble(current[1], candidate[1], sets, found[0], found[1], gate=gate)
+
+
+def evaluate_here(shard: EvaluationShard) -> list[ComparedImage]:
+    """What the shard's model finds in the images of its set."""
+    return compare_images(shard.model, read_set(shard.source).images)
+
+
+def _failure(job: TrainingJob, status: int) -> Exception:
+    lines = (job.out / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    if status == 2:
+        return UserError(lines[-1])
+    why = f"killed by signal {-status}, as where memory runs out" if status < 0 else lines[-1]
+    return RunFailedError(f"the training ended with {why}; {job.out / LOG_FILE} has all of it.")
+
+
+def _pixels(pair: AnnotatedImage) -> tuple[tuple[int, ...], str, bytes]:
+    return pair.image.shape, str(pair.image.dtype), hashlib.sha256(pair.image.tobytes()).digest()
