@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from datetime import timedelta
@@ -57,6 +58,8 @@ def end_orphans() -> None:
     with get_client(sync_client=True) as client:
         alive = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
         for run in client.read_flow_runs(flow_run_filter=alive):
+            if run.deployment_id is None and run.parent_task_run_id is None:
+                continue  # somebody's own, at a shell
             state: State[Any] = Crashed(message="The service was ended from outside while this ran.")
             client.set_flow_run_state(run.id, state, force=True)
 
@@ -67,6 +70,8 @@ def main() -> None:
     if configuration["own_server"]:
         end_orphans()
     watch = WatchPlatesParameters.model_validate(configuration["watch"])
+    # At each poll it says again which runs wait their turn.
+    logging.getLogger("prefect.runner.state_proposer").setLevel(logging.WARNING)
     runner = Runner(name="hcs-nuclei", query_seconds=_POLL_S, pause_on_shutdown=True)
     for deployment in deployments(watch, timedelta(seconds=configuration["every"]), configuration["plates"]):
         runner.add_deployment(deployment)

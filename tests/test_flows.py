@@ -105,6 +105,17 @@ def test_whole_plate_is_completed_and_shown(plate: Path, tmp_path: Path) -> None
     assert seen.ending == ("COMPLETED", "Completed")
     assert seen.tasks == dict.fromkeys(["Prepare", "Finish"], "Completed")
 
+    # In a screen a plate that fails stops none that comes after it.
+    from flows.parameters import ProcessScreenParameters
+    from flows.process_screen import process_screen
+
+    screen = {"plates": [str(tmp_path / "none"), str(plate)], "out": str(tmp_path), "workers": 1}
+    state = process_screen(ProcessScreenParameters.model_validate(screen), return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Failed")
+    assert state.message.startswith(f"1 Failed, 1 Completed. {tmp_path}/none: There is no directory")
+    one = process_screen(ProcessScreenParameters.model_validate({**screen, "plates": [str(plate)]}))
+    assert [(result.kept, result.nuclei) for result in one] == [(4, result.nuclei)]
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("server")

@@ -81,9 +81,9 @@ class Served:
         return {path.stem: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    made = Served(tmp_path_factory.mktemp("serve"))
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path)
     try:
         yield made
     finally:
@@ -113,8 +113,10 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert served.run_of(first)["state_type"] == "RUNNING"
     until(lambda: served.run_of(second)["state_name"] == "AwaitingConcurrencySlot")
     assert served.wells("Second") == {}
-    listening = {c.laddr.ip for p in served.family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
-    assert listening == {"127.0.0.1"}
+    # Nothing is reachable from outside, and nothing goes out.
+    connections = [c for process in served.family for c in process.net_connections("inet")]
+    assert {c.laddr.ip for c in connections} == {"127.0.0.1"}
+    assert {c.raddr.ip for c in connections if c.raddr} == {"127.0.0.1"}
 
     # As the web page cancels a run.
     workers = served.dask_workers
@@ -144,6 +146,29 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert served.process.returncode == 130
     assert err == "hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.\n"
     _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+
+
+def test_worker_that_is_killed_is_started_again_and_nothing_outlives_a_killed_service(served: Served) -> None:
+    assert served.process.stdout is not None
+    lines = iter(served.process.stdout.readline, "")
+    assert any(line.startswith("Ctrl-C") for line in lines)
+    [worker] = [p for p in served.family if "flows.service_worker" in p.cmdline()]
+    worker.kill()
+    assert next(lines) == "The worker ended (-9); it is started again.\n"
+    until(lambda: any("flows.service_worker" in p.cmdline() for p in served.family if p.is_running()))
+
+    second = subprocess.run(
+        [sys.executable, "-c", _MAIN, "serve", "--watch", served.watched, "--out", served.out, "--state", served.state],
+        capture_output=True,
+        text=True,
+    )
+    assert second.returncode == 2
+    assert "A service runs in" in second.stderr
+    family = served.family
+    served.process.kill()
+    served.process.wait()
+    _, alive = psutil.wait_procs(family, timeout=90)
     assert alive == []
 
 
