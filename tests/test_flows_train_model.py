@@ -16,7 +16,7 @@ from hcs_nuclei.models.store import SHIPPED
 from hcs_nuclei.training.comparison import SetSource
 
 __all__ = ["server"]
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(autouse=True)

@@ -93,10 +93,10 @@ def _kill_a_worker_once(job: TrainingJob, killed: list[int]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_killed_worker_costs_an_epoch_and_no_more(tmp_path: Path) -> None:
     data = annotated_folder(tmp_path / "data", ["train", "train", "val"])
-    settings = start_from("default", epochs=5, **TINY)
+    settings = start_from("default", epochs=4, **TINY)
     job = TrainingJob(
         datasets=(data,),
         out=tmp_path / "out",
@@ -114,11 +114,11 @@ def test_a_killed_worker_costs_an_epoch_and_no_more(tmp_path: Path) -> None:
 
     assert len(killed) == 2
     assert not any(psutil.pid_exists(pid) for pid in killed)  # the child went with its worker
-    assert told == [1, 2, 3, 4, 5]
+    assert told == [1, 2, 3, 4]
     assert [row["epoch"] for row in read_history(job.out / HISTORY_FILE)] == told
     begun = [line for line in (job.out / LOG_FILE).read_text().splitlines() if line.startswith("Epoch ")]
-    assert begun.count("Epoch 1/5") == begun.count("Epoch 2/5") == 1  # it did not begin anew
-    assert [path.name for path in (job.out / CHECKPOINT).glob("*.h5")] == ["epoch-00005.weights.h5"]
+    assert begun.count("Epoch 1/4") == begun.count("Epoch 2/4") == 1  # it did not begin anew
+    assert [path.name for path in (job.out / CHECKPOINT).glob("*.h5")] == ["epoch-00004.weights.h5"]
     assert (directory, card.name, card.training["settings"]["parent"]) == (job.out, "new", settings.parent)
 
 

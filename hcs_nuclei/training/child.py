@@ -53,7 +53,8 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    while sys.stdin.buffer.read(4096):
+    # Not by sys.stdin: an interpreter that ends while a thread waits for that file's lock aborts.
+    while os.read(0, 4096):
         pass
     os._exit(130)
 
