@@ -254,6 +254,24 @@ def test_values_of_a_well_are_those_of_the_well_table(run: Path, page: Page, wel
         assert f"{int(row['Metadata_Object_Count'])} nuclei" in data["words"][0][index]
 
 
+def test_counts_agree_from_the_label_images_to_the_report(run: Path, page: Page) -> None:
+    nuclei, fields, wells = read_nuclei(run), read_fields(run), read_wells(run).set_index("Metadata_Well")
+    shown = dict(zip(page.data()["wells"], page.values()["Metadata_Object_Count"][0].tolist(), strict=True))
+    for well, counts in COUNTS.items():
+        measured = [site for site, count in enumerate(counts, start=1) if count is not None]
+        labels = [read_level(run / "plate.ome.zarr", well, site, labels=True)[0] for site in measured]
+        in_images = [len(np.unique(of_field[of_field > 0])) for of_field in labels]
+        rows = nuclei[nuclei["Metadata_Well"] == well]
+        assert in_images == [int((rows["Metadata_Field"] == site).sum()) for site in measured]
+        of_well = fields[fields["Metadata_Well"] == well].set_index("Metadata_Field")["Metadata_Object_Count"]
+        assert in_images == of_well.dropna().astype(int).tolist()
+        if measured:
+            assert sum(in_images) == wells.loc[well, "Metadata_Object_Count"] == shown[well]
+        else:
+            assert np.isnan(shown[well])
+    assert page.of_id("total-nuclei").text == str(len(nuclei))
+
+
 def test_columns_stand_in_groups_with_units_and_meanings(page: Page) -> None:
     columns = {column["name"]: column for column in page.data()["columns"]}
     first = columns["Metadata_Density_per_mm2"]
