@@ -32,12 +32,13 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
         )
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
         found = {deployment.name: deployment for deployment in client.read_deployments()}
-    assert set(found) == {"plates", "screen", "watch"}
+    assert set(found) == {"plates", "screen", "train", "watch"}
     limits = {
         name: (d.global_concurrency_limit.limit, d.concurrency_options.collision_strategy.value)
         for name, d in found.items()
     }
-    assert limits == {"plates": (1, "ENQUEUE"), "screen": (1, "ENQUEUE"), "watch": (1, "CANCEL_NEW")}
+    enqueued = dict.fromkeys(["plates", "screen", "train"], (1, "ENQUEUE"))
+    assert limits == {**enqueued, "watch": (1, "CANCEL_NEW")}
     assert {d.work_pool_name for d in found.values()} == {"plates"}
     assert [s.schedule.interval.total_seconds() for s in found["watch"].schedules] == [60]
     assert found["plates"].schedules == found["screen"].schedules == []
@@ -51,4 +52,6 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
         "plates",
         "out",
     ]
+    training = found["train"].parameter_openapi_schema["definitions"]["TrainModelParameters"]
+    assert training["required"] == ["annotations", "frozen", "out"]
     assert "HCS_NUCLEI_ALLOWED_ROOTS" in found["plates"].job_variables["env"]
