@@ -153,7 +153,7 @@ def _flags(fields: pd.DataFrame) -> Sequence[Flag]:
         # A field that was not measured has null here: neither flagged nor cleared.
         flagged = fields[fields[column.name].fillna(False).astype(bool)]
         if len(flagged):
-            words = f"{flag_words(column.name)}: {column.meaning}"
+            words = f"{flag_words(column.name)}: {column.meaning.partition('; null')[0]}"
             flags.append(Flag(words, len(flagged), tuple(dict.fromkeys(flagged["Metadata_Well"]))))
     return flags
 
