@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hcs_nuclei.outputs.files import replace_file, sweep
+from hcs_nuclei.files import replace_file, sweep
 from hcs_nuclei.plate import safe_name
 from hcs_nuclei.sources.completeness import Completeness, Look
 

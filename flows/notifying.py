@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from flows.ledger import Entry
 from hcs_nuclei.errors import SettingsError
-from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.files import replace_file
 
 CONFIGURATION = "notify.yaml"
 _TIMEOUT_S = 10.0

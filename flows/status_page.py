@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from flows.ledger import NOT_BEGUN, UNDER_WAY, Entry
-from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.files import replace_file
 
 STATUS_PAGE = "status.html"
 #: Since when yesterday "last night" is counted.

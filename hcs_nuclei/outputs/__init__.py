@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hcs_nuclei.outputs.files import replace_file, sweep
+from hcs_nuclei.files import replace_file, sweep
 from hcs_nuclei.outputs.ome_zarr import (
     WellWriter,
     begin_store,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hcs_nuclei.columns import Measured, nucleus_columns
-from hcs_nuclei.outputs.files import replace_file, temporary_path
+from hcs_nuclei.files import replace_file, temporary_path
 from hcs_nuclei.outputs.reading import read_nuclei
 
 if TYPE_CHECKING:

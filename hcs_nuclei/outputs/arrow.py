@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from hcs_nuclei.columns import SCHEMA_VERSION, Column
-from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.files import replace_file
 
 VERSION_KEY = b"schema_version"
 _ZSTD_LEVEL = 3

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hcs_nuclei.columns import NUCLEUS_CALLS, SCHEMA_VERSION, Measured, nucleus_calls, nucleus_columns
 from hcs_nuclei.errors import RunConflictError
-from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.files import replace_file
 from hcs_nuclei.screening.classes import NucleusReference, nucleus_class, nucleus_reference
 from hcs_nuclei.screening.dna_content import G1Peak, dna_class, dna_content, find_g1
 from hcs_nuclei.screening.exclusions import Exclusions

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hcs_nuclei.columns import Measured, nucleus_columns
+from hcs_nuclei.files import replace_file
 from hcs_nuclei.outputs.arrow import parquet_bytes
-from hcs_nuclei.outputs.files import replace_file
 from hcs_nuclei.outputs.ome_zarr import well_path
 from hcs_nuclei.plate import Plate
 

@@ -28,7 +28,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from hcs_nuclei.outputs.files import replace_file, sweep, temporary_path, write_synced
+from hcs_nuclei.files import replace_file, sweep, temporary_path, write_synced
 from hcs_nuclei.plate import Channel, Plate, Well, parse_well, row_name, row_number
 
 _METADATA = "zarr.json"

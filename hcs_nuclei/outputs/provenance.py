@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hcs_nuclei.columns import SCHEMA_VERSION, Measured
 from hcs_nuclei.errors import RunConflictError
-from hcs_nuclei.outputs.files import replace_file
+from hcs_nuclei.files import replace_file
 from hcs_nuclei.screening.exclusions import Exclusions
 from hcs_nuclei.segmentation.familiarity import FieldStatistics
 from hcs_nuclei.settings import Settings

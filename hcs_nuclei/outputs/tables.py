@@ -31,10 +31,10 @@ from hcs_nuclei.columns import (
     well_columns,
 )
 from hcs_nuclei.errors import OutputError
+from hcs_nuclei.files import replace_file
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.arrow import VERSION_KEY, arrow_schema, csv_bytes, parquet_bytes
 from hcs_nuclei.outputs.calls import CallRules, Calls, call_nuclei, find_calls, read_columns, write_calls
-from hcs_nuclei.outputs.files import replace_file
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE, PLACE
 from hcs_nuclei.outputs.wells import PLACES, well_row
 from hcs_nuclei.plate import Plate, parse_well

@@ -11,10 +11,10 @@ from typing import Any
 
 from hcs_nuclei.columns import Measured
 from hcs_nuclei.errors import RunConflictError
+from hcs_nuclei.files import sweep
 from hcs_nuclei.layouts import Layout, read_layout
 from hcs_nuclei.outputs.anndata_file import ANNDATA_FILE, write_anndata
 from hcs_nuclei.outputs.feature_tables import write_feature_tables
-from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import finish_store
 from hcs_nuclei.outputs.provenance import Outcome, RunRecord, read_record, write_record
 from hcs_nuclei.outputs.reading import read_fields

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcs_nuclei.errors import RunFailedError, UserError
+from hcs_nuclei.files import sweep
 from hcs_nuclei.measurement import supposed_of_reach
 from hcs_nuclei.models.card import ModelCard
-from hcs_nuclei.outputs.files import sweep
 from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
 from hcs_nuclei.outputs.tables import well_table_path
