@@ -130,10 +130,10 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert 2 <= len(done) < 12
 
     until(lambda: served.run_of(second)["state_type"] == "COMPLETED")
-    again = {"parameters": run["parameters"], "name": "again"}
+    again = {"parameters": run["parameters"]}
     made_run = httpx.post(f"{served.api}/deployments/{run['deployment_id']}/create_flow_run", json=again, timeout=60)
     made_run.raise_for_status()
-    until(lambda: {r["name"]: r["state_type"] for r in served.runs()}["again"] == "COMPLETED")
+    until(lambda: {r["id"]: r["state_type"] for r in served.runs()}[made_run.json()["id"]] == "COMPLETED")
     finished = served.wells("First")
     assert len(finished) == 12
     assert {name: finished[name] for name in done} == done
