@@ -16,6 +16,11 @@ def square(number: int) -> int:
     return number * number
 
 
+def slow_square(number: int) -> int:
+    time.sleep(0.5)
+    return number * number
+
+
 def environment(name: str) -> str | None:
     return os.environ.get(name)
 

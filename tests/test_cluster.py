@@ -360,7 +360,7 @@ def test_a_cluster_behind_certificates(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 REFUSED = {
-    "no such form": ("kubernetes", "No such cluster: 'kubernetes'"),
+    "no such form": ("cloud", "No such cluster: 'cloud'"),
     "no port": ("tcp://127.0.0.1", "No such cluster"),
     "a port in words": ("tcp://127.0.0.1:many", "No such cluster"),
     "plain tcp by address": ("tcp://10.1.2.3:8786", "neither encrypted nor on this machine.*ALLOW_PLAIN_TCP=1"),

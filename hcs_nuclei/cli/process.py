@@ -67,7 +67,8 @@ def process(
         str | None, typer.Option(metavar="METHOD", help="auto, vendor, estimate, file (images in the recipe) or off.")
     ] = None,
     cluster: Annotated[
-        str, typer.Option(metavar="SPEC", help="local, local-gpu, tcp://..., tls://... or a scheduler file.")
+        str,
+        typer.Option(metavar="SPEC", help="local, local-gpu, tls://..., tcp://..., file:, slurm:, kubernetes:FILE."),
     ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine; left out, one to each core or GPU.")

@@ -16,7 +16,9 @@ FORMS = """
   local-gpu              the same, refused where there is no GPU
   tls://HOST:PORT        a running Dask scheduler, encrypted
   tcp://127.0.0.1:PORT   a running Dask scheduler on this machine
-  file:PATH              the scheduler's JSON file, as `dask scheduler --scheduler-file PATH` writes it"""
+  file:PATH              the scheduler's JSON file, as `dask scheduler --scheduler-file PATH` writes it
+  slurm:FILE             workers as SLURM jobs, as that YAML file describes them
+  kubernetes:FILE        the DaskCluster of that manifest, made for the run"""
 
 
 def scheduler_address(spec: str) -> str:

@@ -12,6 +12,7 @@ from distributed import Client
 from distributed.versions import VersionMismatchWarning
 
 from hcs_nuclei.cluster.address import scheduler_address
+from hcs_nuclei.cluster.elastic import elastic_cluster, is_elastic
 from hcs_nuclei.cluster.local import own_cluster, visible_gpus
 from hcs_nuclei.cluster.workers import facts, running_workers
 from hcs_nuclei.errors import ClusterError
@@ -40,15 +41,22 @@ def open_cluster(spec: str = "local", *, workers: int | None = None) -> Iterator
             with own_cluster(visible_gpus(), workers, gpu_required=spec == "local-gpu") as client:
                 yield client
             return
-        address = scheduler_address(spec)
+        elastic = is_elastic(spec)
+        address = spec if elastic else scheduler_address(spec)
         if workers is not None:
             raise ClusterError(
                 f"{workers} workers were asked for, but the cluster at {address} brings its own. Leave --workers out, "
                 "or start them there."
             )
+        if elastic:
+            with elastic_cluster(spec) as (client, wait_s):
+                _wait_for_worker(client, address, wait_s)
+                _check_versions(client, address)
+                yield client
+            return
         client = _connect(address)
         try:
-            _wait_for_worker(client, address)
+            _wait_for_worker(client, address, _FIRST_WORKER_S)
             _check_versions(client, address)
             yield client
         finally:
@@ -70,13 +78,15 @@ def _connect(address: str) -> Client:
         raise ClusterError(f"No Dask scheduler answers at {address} ({error}). {advice}") from None
 
 
-def _wait_for_worker(client: Client, address: str) -> None:
-    end = time.monotonic() + _FIRST_WORKER_S
+def _wait_for_worker(client: Client, address: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    advice = f"Start one where this package is installed: dask worker {address} --nthreads 1"
+    if is_elastic(address):
+        advice = "Look at the jobs or pods that were asked for and at their logs, or raise wait_minutes in that file."
     while not running_workers(client):
         if time.monotonic() > end:
             raise ClusterError(
-                f"The Dask scheduler at {address} has no worker that takes work, after {_FIRST_WORKER_S:.0f} s. "
-                f"Start one where this package is installed: dask worker {address} --nthreads 1"
+                f"The Dask scheduler at {address} has no worker that takes work, after {seconds:.0f} s. {advice}"
             )
         time.sleep(0.2)
 
