@@ -312,13 +312,21 @@ def test_colours_follow_the_values(page: Page) -> None:
     assert (palette[0], palette[-1]) == ("#440154", "#fde725")
 
 
-def test_a_column_of_too_many_values_is_said_to_be_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_of_too_many_values_are_said_to_be_left_out(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = pq.read_table(run / "wells.parquet").sort_by("Metadata_Well")
     every = well_columns_of(table, [], 0.5)
     monkeypatch.setattr(report_columns, "_MOST_VALUES", 6 * 10)
     few = well_columns_of(table, [], 0.5)
     assert [c.name for c in few.columns] == [c.name for c in every.columns[:10]]
-    assert (few.too_many, every.too_many) == (len(every.columns) - 10, 0)
+    left = len(every.columns) - 10
+    assert (few.too_many, every.too_many) == (left, 0)
+    copy = shutil.copytree(run, tmp_path / "run")
+    page = Page(write_report(copy).read_text(encoding="utf-8"))
+    said = f"{every.without_values} columns without any value, {left} that would make the report too large"
+    assert said in page.of_id("left-out").text
+    assert len(page.values()) == 10
 
 
 def test_failed_empty_and_incomplete_wells_look_different(page: Page) -> None:

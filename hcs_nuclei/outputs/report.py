@@ -77,6 +77,7 @@ def write_report(run_dir: Path) -> Path:
         record=run.record,
         settings=run.record.settings.to_yaml() if run.record else "",
         map=run.map,
+        columns=run.columns,
         first=run.columns.columns[0],
         shown=_first_shown(run),
         statistics=run.statistics,
