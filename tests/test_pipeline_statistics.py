@@ -110,6 +110,9 @@ def test_known_doses_edge_and_column_are_found(harmed_statistics: Any) -> None:
     assert edge.Percent_Low < -100 * EDGE_LOSS < edge.Percent_High
     assert not one(tables["statistics"], Metadata_Readout=AREA, Metadata_Statistic="EdgeEffect").Notable
     assert warned(warnings, "EdgeEffect: Density_per_mm2")
+    (rim,) = warned(warnings, "the negative controls lie on the outer ring")
+    assert rim.startswith("Density_per_mm2: ")
+    assert rim.endswith("% lower, so per cent of control of the wells inside is too high.")
     assert warned(warnings, "column 9: 16 of 16 wells") == [
         "column 9: 16 of 16 wells have too few valid fields (OutOfFocus), and few other wells have."
     ]
@@ -187,6 +190,7 @@ def test_controls_in_outer_columns_alone_cannot_tell_of_the_edge(tmp_path: Path)
     found, warnings = told_of(well_table(layout=controls_alone, edge_loss=EDGE_LOSS), tmp_path)
     edge = one(found["statistics"], Metadata_Readout=DENSITY, Metadata_Statistic="EdgeEffect")
     assert np.isnan(edge.Value)
+    assert not warned(warnings, "outer ring")
     assert edge.Words.startswith("not estimable: too few treatments have wells both on the outer ring and elsewhere")
     assert not warned(warnings, "EdgeEffect")
     assert "dose_response" not in found

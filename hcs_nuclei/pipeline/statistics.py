@@ -46,6 +46,8 @@ DENSITY, PER_FIELD = "Metadata_Density_per_mm2", "Metadata_Object_Count_PerField
 _INVALID = ("Metadata_Excluded", "Metadata_QC_TooFewFields")
 #: An effect of the plate that is warned of; smaller ones stand in the table.
 _WARN_PERCENT = 10.0
+#: Share of the negative controls on the outer ring from which they say little of the wells inside.
+_ON_THE_RIM = 0.75
 _PLATE = ("Metadata_Plate", "Metadata_Acquisition", "Metadata_Timepoint")
 
 
@@ -131,7 +133,9 @@ class PlateStatistics:
             count = readouts.get(DENSITY) or readouts.get(PER_FIELD) or self._count(wells, treated, places)
             for name, readout in readouts.items():
                 of = {**plate, "Metadata_Readout": name}
-                statistics += [{**of, **row} for row in (*control_rows(readout), *effect_rows(readout, shape))]
+                effects = list(effect_rows(readout, shape))
+                statistics += [{**of, **row} for row in (*control_rows(readout), *effects)]
+                warnings += _controls_on_the_rim(name, treated, shape, effects)
                 doses += [{**of, **row} for row in dose_rows(readout, count, self.settings.normalise)]
                 replicates += [{**of, **row} for row in replicate_rows(readout, count)]
             warnings += self._cautions(readouts)
@@ -235,6 +239,23 @@ def _low_controls(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for control, readouts in low.items():
         listed = ", ".join(f"{value:.2g} in {name}" for name, value in readouts.items())
         yield f"Z′ of {control} is below {LOW_Z_PRIME}: {listed}."
+
+
+def _controls_on_the_rim(
+    name: str, treated: TreatedWells, shape: tuple[int, int], effects: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """What is held against controls that lie on the rim is off by what the rim does to them."""
+    rim = np.isin(treated.rows, (1, shape[0])) | np.isin(treated.columns, (1, shape[1]))
+    if not treated.negative.any() or rim[treated.negative].mean() < _ON_THE_RIM:
+        return
+    for row in effects:
+        percent = row["Percent"]
+        if row["Metadata_Statistic"] == "EdgeEffect" and row["Notable"] and abs(percent) >= _WARN_PERCENT:
+            way, other = ("lower", "high") if percent < 0 else ("higher", "low")
+            yield (
+                f"{readout_name(name)}: the negative controls lie on the outer ring, where wells are "
+                f"{abs(percent):.3g} % {way}, so per cent of control of the wells inside is too {other}."
+            )
 
 
 def _strong_effects(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
