@@ -21,6 +21,11 @@ def slow_square(number: int) -> int:
     return number * number
 
 
+def process_number(_: int) -> int:
+    time.sleep(0.2)
+    return os.getpid()
+
+
 def environment(name: str) -> str | None:
     return os.environ.get(name)
 

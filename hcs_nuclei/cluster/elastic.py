@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,7 +42,7 @@ def elastic_cluster(spec: str) -> Iterator[tuple[Client, float]]:
     path = Path(name)
     options = _read(kind, path)
     wait_s = 60 * _number(options.pop("wait_minutes", _WAIT_MINUTES), "wait_minutes", path)
-    minimum, maximum = _room(options.pop("workers", 1), path)
+    workers = int(_number(options.pop("workers", 1), "workers", path))
     package = _package(kind)
     start = _slurm if kind == "slurm" else _kubernetes
     # A worker that went away with its node is asked for anew as soon as it is missed.
@@ -57,7 +57,8 @@ def elastic_cluster(spec: str) -> Iterator[tuple[Client, float]]:
             ) from error
         stack.enter_context(cluster)
         scheduler_address(cluster.scheduler_address)  # an open door is refused, whoever opened it
-        cluster.adapt(minimum=minimum, maximum=maximum)
+        # All at once: each begins as there is room for it. Dask's own adapting sees our small window of shards alone.
+        cluster.scale(workers)
         yield stack.enter_context(Client(cluster, timeout=60, set_as_default=False)), wait_s
 
 
@@ -138,18 +139,6 @@ def _read(kind: str, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ClusterError(f"{path} holds {type(content).__name__}; expected names with values.")
     return content
-
-
-def _room(workers: object, path: Path) -> tuple[int, int]:
-    """The least and the most workers. At least one: without any, no shard would be handed out to ask for more."""
-    given: Mapping[str, object] = workers if isinstance(workers, Mapping) else {"minimum": workers, "maximum": workers}
-    if not given.keys() <= {"minimum", "maximum"}:
-        raise ClusterError(f"{path}: workers has {sorted(given)}; expected a number, or minimum and maximum.")
-    minimum = int(_number(given.get("minimum", 1), "workers", path))
-    maximum = int(_number(given.get("maximum", minimum), "workers", path))
-    if maximum < minimum:
-        raise ClusterError(f"{path}: workers has a maximum of {maximum}, less than its minimum of {minimum}.")
-    return minimum, maximum
 
 
 def _number(value: object, name: str, path: Path) -> float:
