@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pipeline_runs import FinishedRun, changed, copied, mounted, other_model, re
 from hcs_nuclei.errors import ChannelError, ModelError, OutputError, RunConflictError
 from hcs_nuclei.pipeline import prepare_plate
 from hcs_nuclei.pipeline.calibrate import sample_fields
+from hcs_nuclei.pipeline.finish import remake_plates
 from hcs_nuclei.pipeline.plan import WellJob, make_shards, well_fingerprint
 from hcs_nuclei.pipeline.prepare import choose_channel, run_name
 from hcs_nuclei.plate import Channel, Field, Plane, Plate, Well
@@ -195,6 +197,15 @@ def test_a_damaged_run_json_is_said(finished: FinishedRun, tmp_path: Path) -> No
     out, run = copied(finished, tmp_path)
     (run / "run.json").write_text('{"schema_version": "1"')
     refused(finished.plate, out, Settings(), RunConflictError, r"run\.json was not written by this version")
+
+
+def test_a_run_whose_tables_have_other_columns_is_said(finished: FinishedRun, tmp_path: Path) -> None:
+    out, run = copied(finished, tmp_path)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "schema_version": "1"}))
+    refused(finished.plate, out, Settings(), RunConflictError, r"run\.json was not written by this version")
+    with pytest.raises(RunConflictError, match="process it again with --overwrite"):
+        remake_plates([run])
 
 
 def test_a_model_that_is_not_there_or_damaged_is_said(finished: FinishedRun, tmp_path: Path) -> None:

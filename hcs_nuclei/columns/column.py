@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 #: Rises whenever a column is added, renamed or changes meaning; stands in every table and in run.json.
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 Dtype = Literal["string", "int32", "int64", "uint32", "float32", "float64", "bool"]
 

@@ -175,14 +175,17 @@ def read_record(run_dir: Path) -> RunRecord | None:
         RunConflictError: the file is there and is no record that this version can read.
     """
     try:
-        return RunRecord.model_validate_json((run_dir / RUN_FILE).read_bytes())
+        record = RunRecord.model_validate_json((run_dir / RUN_FILE).read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError:
+        record = None
+    if record is None or record.schema_version != SCHEMA_VERSION:
         raise RunConflictError(
             f"{run_dir / RUN_FILE} was not written by this version of hcs-nuclei, or is damaged. Choose another --out, "
             "or process it again with --overwrite (the former tables are kept under .previous)."
-        ) from None
+        )
+    return record
 
 
 def run_schema() -> dict[str, Any]:
