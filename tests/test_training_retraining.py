@@ -117,7 +117,9 @@ def test_a_killed_worker_costs_an_epoch_and_no_more(tmp_path: Path) -> None:
     assert told == [1, 2, 3, 4]
     assert [row["epoch"] for row in read_history(job.out / HISTORY_FILE)] == told
     begun = [line for line in (job.out / LOG_FILE).read_text().splitlines() if line.startswith("Epoch ")]
-    assert begun.count("Epoch 1/4") == begun.count("Epoch 2/4") == 1  # it did not begin anew
+    # On from the checkpoint of the first or second epoch, whichever was on the disk when the worker was killed.
+    assert begun.count("Epoch 1/4") == 1
+    assert len(begun) <= 5
     assert [path.name for path in (job.out / CHECKPOINT).glob("*.h5")] == ["epoch-00004.weights.h5"]
     assert (directory, card.name, card.training["settings"]["parent"]) == (job.out, "new", settings.parent)
 
