@@ -78,7 +78,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class WellJob:
-    """One well to process, and the fingerprint that its commit will carry; `remote` has its files at the plate's URL."""
+    """A well to process, and the fingerprint that its commit will carry; `remote` has its files at the plate's URL."""
 
     well: Well
     fingerprint: str

@@ -13,7 +13,7 @@ class ExportSettings(Group):
     anndata: bool = Field(
         default=False,
         title="AnnData",
-        description="Write nuclei.h5ad: all nuclei, features as float32, for scanpy and its like (needs the extra anndata).",
+        description="Write nuclei.h5ad: all nuclei, features as float32, for scanpy (needs the extra anndata).",
     )
     feature_tables: bool = Field(
         default=False,
