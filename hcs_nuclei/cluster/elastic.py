@@ -28,7 +28,8 @@ _AGAIN_S = 2.0
 
 def is_elastic(spec: str) -> bool:
     """Whether `spec` is ``slurm:FILE`` or ``kubernetes:FILE``."""
-    return spec.partition(":")[0] in _PACKAGES
+    kind, _, name = spec.partition(":")
+    return kind in _PACKAGES and bool(name)
 
 
 @contextmanager
