@@ -19,7 +19,8 @@ from hcs_nuclei.cluster import open_cluster, run_shards
 from hcs_nuclei.errors import ClusterError
 
 SBATCH = """#!/bin/bash
-setsid bash "$1" > "{folder}/log" 2>&1 &
+cp "$1" "{folder}/job.$$"  # as SLURM does: who asked removes the script at once
+setsid bash "{folder}/job.$$" > "{folder}/log" 2>&1 &
 echo "$!" >> "{folder}/jobs"
 echo "Submitted batch job $!"
 """

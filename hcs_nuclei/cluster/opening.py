@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 import warnings
@@ -75,7 +76,10 @@ def _connect(address: str) -> Client:
             warnings.simplefilter("ignore", VersionMismatchWarning)  # ours names more packages, and is an error
             return Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise ClusterError(f"No Dask scheduler answers at {address} ({error}). {advice}") from None
+        why = str(error)
+    # The half-made client ends here: collected while the next one starts, it would wait for a lock of its own thread.
+    gc.collect()
+    raise ClusterError(f"No Dask scheduler answers at {address} ({why}). {advice}")
 
 
 def _wait_for_worker(client: Client, address: str, seconds: float) -> None:
