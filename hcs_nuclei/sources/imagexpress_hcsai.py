@@ -19,6 +19,7 @@ import csv
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,14 @@ def recognise(listing: Listing) -> str | None:
     if not tables or not descriptions:
         return None
     return f"it holds {descriptions[0]} and {tables[0]}, the metadata of ImageXpress HCS.ai"
+
+
+def why_not(listings: Iterable[Listing]) -> str:
+    """Why none of them is an HCS.ai plate though one has its table; empty where none has."""
+    for listing in listings:
+        if (tables := _tables(listing)) and not listing.named(".jdce"):
+            return f"{listing.root / tables[0]} is the table of an ImageXpress HCS.ai plate, but there is no .jdce beside it."
+    return ""
 
 
 def read(listing: Listing, reason: str) -> Plate:

@@ -244,7 +244,7 @@ def _unrecognised(directory: Path, listings: list[Listing]) -> str:
     else:
         some = next(listing.root / listing.files[0] for listing in listings)
         example = f"It holds no .tif, .tiff or .png file; one of its files is {os.path.relpath(some, directory)}."
-    why_not = ome_zarr.why_not(directory)
+    why_not = ome_zarr.why_not(directory) or imagexpress_hcsai.why_not(listings)
     return (
         f"{directory} is not recognised as a plate. {why_not}{' ' if why_not else ''}{example} Tried:\n{tried}\n"
         "If the names of its images say well, field and channel, give a pattern with named groups, such as "
