@@ -69,7 +69,7 @@ def why_not(listings: Iterable[Listing]) -> str:
     """Why none of them is an HCS.ai plate though one has its table; empty where none has."""
     for listing in listings:
         if (tables := _tables(listing)) and not listing.named(".jdce"):
-            return f"{listing.root / tables[0]} is the table of an ImageXpress HCS.ai plate, but there is no .jdce beside it."
+            return f"{listing.root / tables[0]} is of ImageXpress HCS.ai, and there is no .jdce beside it."
     return ""
 
 
