@@ -144,12 +144,12 @@ class Loss:
         return rng.sample(sorted(files), rng.randint(1, len(files) // 2))
 
 
-#: Nothing in them says which wells there should be, and in one no file is of one channel alone.
-BY_REGULARITY, WELL_IN_A_FILE = {"cellomics", "imagexpress-raw"}, {"ome-tiff"}
+#: Nothing says which wells there should be, and no file is of one channel alone (chunks: test_sources_ome_zarr.py).
+BY_REGULARITY, CHANNELS_TOGETHER = {"cellomics", "imagexpress-raw"}, {"ome-tiff", "ome-zarr", "ome-zarr-0.4"}
 LOSSES = [
     Loss(name, what)
     for name in PLATE_LAYOUTS
-    for what, without in (("some files", set()), ("a well", BY_REGULARITY), ("a channel", WELL_IN_A_FILE))
+    for what, without in (("some files", set()), ("a well", BY_REGULARITY), ("a channel", CHANNELS_TOGETHER))
     if name not in without
 ]
 
