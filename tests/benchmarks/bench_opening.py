@@ -58,17 +58,20 @@ class EmptyFile:
         return
 
 
+#: What :class:`EmptyArrays` stands in for.
+WRITE_ARRAY = ome_zarr._write_array
+
+
 class EmptyArrays:
     """Stands in for the writer of a Zarr array: its documents are the first one's, its chunks are empty."""
 
     def __init__(self) -> None:
-        self._write = ome_zarr._write_array
         self._documents: dict[str, bytes] = {}
         self._chunks: list[str] = []
 
     def __call__(self, path: Path, pixels: npt.NDArray[np.uint16], version: str) -> None:
         if not self._chunks:
-            self._write(path, pixels, version)
+            WRITE_ARRAY(path, pixels, version)
             for file in (file for file in path.rglob("*") if file.is_file()):
                 name = file.relative_to(path).as_posix()
                 if file.name.startswith((".z", "zarr")):
