@@ -95,6 +95,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
         for process in family:
             if process.is_running():
                 process.kill()
+        for pipe in (made.process.stdout, made.process.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(

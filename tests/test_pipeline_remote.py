@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,21 +58,23 @@ def both(request: pytest.FixtureRequest, endpoint: Endpoint, tmp_path_factory: p
     settings = Settings.model_validate(SMALL)
     here = process_plate(plate, folder / "here", settings, workers=1)
     first = endpoint.requests
+    copies = folder / "copies"
+    copies.mkdir()
     endpoint.every, endpoint.broken = 10, 0
     try:
-        there = process_plate(url, folder / "there", settings, workers=2)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(copies))  # of the workers: this process knows its own already
+            there = process_plate(url, folder / "there", settings, workers=2)
     finally:
         endpoint.every = 0
     assert (here.exit_status, there.exit_status) == (0, 0)
-    left = tuple(path.name for path in Path(tempfile.gettempdir()).glob("hcs-nuclei-staged-*"))
-    own = f"hcs-nuclei-staged-{os.getpid()}-"
     return Both(
         here.run_dir,
         there.run_dir,
         url,
         endpoint.requests - first,
         endpoint.broken,
-        tuple(name for name in left if not name.startswith(own)),
+        tuple(path.name for path in copies.glob("hcs-nuclei-staged-*")),
     )
 
 
