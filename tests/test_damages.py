@@ -15,7 +15,7 @@ from damage_table import Case, Outcome, affected, cases_of, look, run
 from PIL import Image
 
 from hcs_nuclei.pipeline.plan import Context
-from hcs_nuclei.pipeline.well import _read
+from hcs_nuclei.pipeline.reading import read_view
 from hcs_nuclei.settings import Settings
 from hcs_nuclei.simulate import PLATE_LAYOUTS, simulate_plate
 from hcs_nuclei.sources import open_plate, read_image
@@ -182,8 +182,8 @@ def test_a_field_says_what_befell_it(
         model_sha256="",
     )
     well = plate.well("B03")
-    read = _read(context, partial(read_image, plate.root), well.fields[1], 0)
+    read = read_view(context, partial(read_image, plate.root), well.fields[1], 0)
     assert read.status == status
     assert words in read.error
-    other = _read(context, partial(read_image, plate.root), well.fields[0], 0)
+    other = read_view(context, partial(read_image, plate.root), well.fields[0], 0)
     assert (other.status, other.error) == ("ok", "")

@@ -18,9 +18,9 @@ from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.provenance import Calibration, Illumination
 from hcs_nuclei.pipeline.illumination import ESTIMATE_FIELDS, estimated_illumination
 from hcs_nuclei.pipeline.plan import Context, Plan
+from hcs_nuclei.pipeline.reading import open_images
 from hcs_nuclei.plate import Channel, Field, Plane, Plate, RemoteFiles
 from hcs_nuclei.segmentation.diameter import estimate_diameter
-from hcs_nuclei.sources import image_reader
 
 SAMPLE_FIELDS = 8
 _SEED = 20180116  # of the sample alone; any number, but the same for ever
@@ -102,6 +102,5 @@ def _estimated(context: Context, sample: Sample, remote: RemoteFiles | None) -> 
 
 
 def _read(context: Context, planes: Sequence[Plane], remote: RemoteFiles | None) -> npt.NDArray[Any]:
-    limit = context.settings.staging.limit_gib
-    with image_reader(context.root, remote, planes, limit_gib=limit) as read:
+    with open_images(context, remote, planes) as read:
         return read(planes)

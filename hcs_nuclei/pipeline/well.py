@@ -7,10 +7,9 @@ A well owns its group in the store and its one Parquet file; running it again re
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy.typing as npt
 
 from hcs_nuclei.cluster import emit_event, should_stop
 from hcs_nuclei.columns import committed_field_columns, nucleus_columns
-from hcs_nuclei.errors import OutputError, PlaneError, UserError
+from hcs_nuclei.errors import OutputError, UserError
 from hcs_nuclei.measurement import (
     FieldNuclei,
     correct,
@@ -36,10 +35,9 @@ from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
 from hcs_nuclei.pipeline.illumination import profiles_of
 from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
-from hcs_nuclei.plate import Channel, Field, Plane, Well
+from hcs_nuclei.pipeline.reading import View, read_ahead
+from hcs_nuclei.plate import Well
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
-from hcs_nuclei.sources import image_reader
-from hcs_nuclei.sources.assembly import ranges
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -52,18 +50,6 @@ class WellSummary:
     nuclei: int
     statuses: tuple[str, ...]
     seconds: Mapping[str, float]
-
-
-@dataclass(slots=True)
-class _View:
-    """One field at one time point on its way through the stages."""
-
-    field: Field
-    timepoint: int
-    images: dict[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
-    prediction: Prediction | None = None
-    status: str = "ok"
-    error: str = ""
 
 
 def process_shard(shard: Shard) -> list[WellSummary]:
@@ -83,7 +69,7 @@ def process_shard(shard: Shard) -> list[WellSummary]:
         ThreadPoolExecutor(1, "finish") as finishing,
     ):
         try:
-            views = _read_ahead(context, shard.jobs, reading, staged)
+            views = read_ahead(context, shard.jobs, reading, staged)
             for job in shard.jobs:
                 runs.append(run := _WellRun(context, job, segmenter))
                 for _ in range(len(job.well.fields) * context.timepoints):
@@ -110,7 +96,7 @@ def fail_well(context: Context, job: WellJob, reason: str) -> WellSummary:
         OutputError: not even that can be written.
     """
     rows = [
-        _field_row(context, job.well, _View(site, t, status="failed", error=reason))
+        _field_row(context, job.well, View(site, t, status="failed", error=reason))
         for site in job.well.fields
         for t in range(context.timepoints)
     ]
@@ -150,7 +136,7 @@ class _WellRun:
         self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
         return result
 
-    def take(self, view: _View) -> None:
+    def take(self, view: View) -> None:
         """Make instances of one view, measure it, and write its field once all time points are there."""
         if view.prediction is not None:
             try:
@@ -201,7 +187,7 @@ class _WellRun:
         """Remove what was not committed; may be called again."""
         self._closing.close()
 
-    def _measure(self, view: _View) -> None:
+    def _measure(self, view: View) -> None:
         context = self._context
         assert view.prediction is not None
         assert context.calibration is not None
@@ -286,111 +272,7 @@ class _WellRun:
         self._writer.add_field(number, image, labels)
 
 
-class _WellInput:
-    """The images of one well: of a plate at a URL they are copied here with the first one, and let go with the last."""
-
-    def __init__(self, context: Context, job: WellJob) -> None:
-        self._context, self._remote = context, job.remote
-        self._views = [(site, t) for site in job.well.fields for t in range(context.timepoints)]
-        self._left = len(self._views)
-        self._staged = ExitStack()
-        self._image: Callable[[Sequence[Plane]], npt.NDArray[Any]] | None = None
-
-    def __enter__(self) -> _WellInput:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._staged.close()
-
-    def __iter__(self) -> Iterator[tuple[Field, int]]:
-        return iter(self._views)
-
-    def read(self, site: Field, timepoint: int) -> _View:
-        """One of the views; in the thread that reads, where waiting for a store holds nothing else up."""
-        context = self._context
-        if self._image is None:
-            planes = [p for at, t in self._views for c in context.channels for p in _planes(context, at, c, t)]
-            limit = context.settings.staging.limit_gib
-            reader = image_reader(context.root, self._remote, planes, limit_gib=limit)
-            self._image = self._staged.enter_context(reader)
-        view = _read(context, self._image, site, timepoint)
-        self._left -= 1
-        if not self._left:
-            self._staged.close()
-        return view
-
-
-def _read_ahead(
-    context: Context, jobs: Sequence[WellJob], pool: ThreadPoolExecutor, staged: ExitStack, ahead: int = 2
-) -> Iterator[Future[_View]]:
-    """The shard's images in order, at most `ahead` of them read before they are asked for."""
-    queue: list[Future[_View]] = []
-    for job in jobs:
-        well = staged.enter_context(_WellInput(context, job))
-        for site, t in well:
-            queue.append(pool.submit(well.read, site, t))
-            if len(queue) > ahead:
-                yield queue.pop(0)
-    yield from queue
-
-
-def _planes(context: Context, site: Field, channel: Channel, timepoint: int) -> tuple[Plane, ...]:
-    return site.planes_of(channel.token, timepoint, context.settings.z)
-
-
-def _read(
-    context: Context, image_of: Callable[[Sequence[Plane]], npt.NDArray[Any]], site: Field, timepoint: int
-) -> _View:
-    """Every channel of one field at one time point; what is wrong with it stands in `status` and `error`."""
-    view = _View(site, timepoint)
-    faults: list[str] = []
-    notes: list[str] = []
-    for channel in sorted(context.channels, key=lambda c: c != context.nuclear):
-        nuclear = channel == context.nuclear
-        planes = _planes(context, site, channel, timepoint)
-        if not planes:
-            if nuclear:
-                view.status, view.error = "missing", f"no {channel.name} plane is expected or there at this time point"
-                return view
-            continue
-        lost = [p for p in planes if not p.path]
-        if lost:
-            which = f" (z {ranges(p.z for p in lost)})" if len(planes) > 1 else ""
-            why = f" ({lost[0].error})" if lost[0].error else ""
-            fault = f"{channel.name} plane is not there{which}{why}"
-            if nuclear:
-                view.status, view.error = "missing", fault
-                return view
-            faults.append(fault)
-            continue
-        try:
-            image = image_of(planes)
-            if not nuclear and image.shape != view.images[context.nuclear.token].shape:
-                height, width = view.images[context.nuclear.token].shape
-                raise PlaneError(
-                    f"{planes[0].path} is {image.shape[1]} × {image.shape[0]} pixels, "
-                    f"{context.nuclear.name} is {width} × {height}",
-                    fault="wrong-size",
-                )
-        except PlaneError as error:
-            if nuclear:
-                view.status, view.error = "unreadable", f"{channel.name} ({error.fault}): {error}"
-                return view
-            faults.append(f"{channel.name} ({error.fault}): {error}")
-            continue
-        notes += (
-            f"{channel.name} (duplicate): {plane.path} is used, not {', '.join(plane.doubles)}"
-            for plane in planes
-            if plane.doubles
-        )
-        view.images[channel.token] = image
-    if faults:
-        view.status = "incomplete"
-    view.error = "; ".join(faults + notes)
-    return view
-
-
-def _predict(view: _View, context: Context, segmenter: Segmenter) -> None:
+def _predict(view: View, context: Context, segmenter: Segmenter) -> None:
     assert context.calibration is not None
     image = view.images[context.nuclear.token]
     if image.min() == image.max():  # lamp, shutter or export: no model is asked what it sees in nothing
@@ -415,7 +297,7 @@ def _writer(context: Context, well: Well) -> WellWriter:
     )
 
 
-def _identity(context: Context, well: Well, view: _View) -> dict[str, object]:
+def _identity(context: Context, well: Well, view: View) -> dict[str, object]:
     return {
         "Metadata_Plate": context.plate,
         "Metadata_Acquisition": context.acquisition,
@@ -430,7 +312,7 @@ def _identity(context: Context, well: Well, view: _View) -> dict[str, object]:
 def _field_row(
     context: Context,
     well: Well,
-    view: _View,
+    view: View,
     *,
     count: int | None = None,
     shape: tuple[int, ...] = (),
