@@ -53,10 +53,10 @@ State = Literal["complete", "writing", "incomplete"]
 class Look:
     """What one look saw: `seen` is a digest of every name, size and time; the clock is the looker's own, in seconds.
 
-    `unfinished` are names of files that a copying program has not finished.
+    `root` is the plate's, or its URL; `unfinished` are names of files that a copying program has not finished.
     """
 
-    root: Path
+    root: Path | str
     at: float
     changed_at: float
     seen: str
@@ -109,8 +109,8 @@ def check_completeness(
         NotAPlateError: there is no such directory, or it cannot be read.
     """
     now = time.time() if now is None else now
-    root = former.look.root if former else _root(directory, pattern)
-    look = _look(root, former.look if former else None, now)
+    place = former.look.root if former else _place(directory, pattern)
+    look = _look(place, former.look if former else None, now)
     since = max(0.0, now - look.changed_at)
     if former and look.seen == former.look.seen and not _due(former, since, quiet):
         return replace(former, seconds_since_change=since, look=look)
@@ -119,8 +119,8 @@ def check_completeness(
     except NotAPlateError as error:
         state: State = "writing" if since < quiet or (former is None and quiet > 0) else "incomplete"
         return Completeness(state, str(error), "", 0, 0, 0, 0, "", "", since, look)
-    if plate.root != root:  # it became a plate, or another one, since the last look
-        look, since = _look(plate.root, None, now), 0.0
+    if _place_of(plate) != place:  # it became a plate, or another one, since the last look
+        look, since = _look(_place_of(plate), None, now), 0.0
     if since < quiet or (former is None and quiet > 0):
         planes, lost = _count(plate)
         reason = _progress(former, look, planes, lost, quiet)
@@ -169,22 +169,26 @@ def _due(former: Completeness, since: float, quiet: float) -> bool:
     return any(judged < limit <= since for limit in (quiet, PATIENCE * quiet)) and former.state != "complete"
 
 
-def _root(directory: Path | str, pattern: str | None) -> Path:
-    """The plate's root, or `directory` itself as long as it is no plate; of a URL the place of its copies."""
+def _place(directory: Path | str, pattern: str | None) -> Path | str:
+    """The plate's root or URL, or `directory` itself as long as it is no plate."""
     place = address_of(directory)
     if isinstance(place, Path) and not place.is_dir():
         raise NotAPlateError(f"There is no directory {place}. Check its name, and that its drive is mounted.")
     try:
-        return open_plate(directory, pattern=pattern).root
+        return _place_of(open_plate(directory, pattern=pattern))
     except NotAPlateError:
-        return place.resolve() if isinstance(place, Path) else shared_staging().place_of(place)
+        return place.resolve() if isinstance(place, Path) else place
 
 
-def _look(root: Path, former: Look | None, now: float) -> Look:
+def _place_of(plate: Plate) -> Path | str:
+    return plate.remote.url if plate.remote else plate.root
+
+
+def _look(place: Path | str, former: Look | None, now: float) -> Look:
     digest = hashlib.sha256()
     files = 0
     unfinished: list[str] = []
-    for path, size, modified in _files(root):
+    for path, size, modified in _files(place):
         digest.update(f"{path}\0{size}\0{modified}\0".encode(errors="surrogateescape"))
         files += 1
         if len(unfinished) < 3 and _UNFINISHED.fullmatch(path.rpartition("/")[2]):
@@ -192,20 +196,19 @@ def _look(root: Path, former: Look | None, now: float) -> Look:
     seen = digest.hexdigest()
     same = former is not None and former.seen == seen and now >= former.at
     changed_at = former.changed_at if former is not None and same else now
-    return Look(root, now, changed_at, seen, files, tuple(unfinished))
+    return Look(place, now, changed_at, seen, files, tuple(unfinished))
 
 
-def _files(root: Path) -> Iterator[tuple[str, int, int | str]]:
+def _files(root: Path | str) -> Iterator[tuple[str, int, int | str]]:
     """(path relative to `root`, size, modification time in ns) of every file, hidden ones too, always in one order.
 
-    Where `root` is the place of a URL's copies, they are the URL's files with the versions that its store tells.
+    Of a URL's files, the versions that its store tells stand in the place of times.
 
     Raises:
         NotAPlateError: it cannot be read, or there is nothing at the URL.
     """
-    url = shared_staging().url_of(root)
-    if url:
-        found = shared_staging().remote(url).list_files()
+    if isinstance(root, str):
+        found = shared_staging().remote(root).list_files()
         yield from ((path, file.size, file.version) for path, file in found.files.items())
         return
     pending = [""]
