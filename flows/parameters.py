@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.roots import check_roots, places_of_settings
 from hcs_nuclei.settings import Settings
+
+ClusterSpec = Annotated[
+    str,
+    Field(title="Dask cluster", description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file."),
+]
+WorkerCount = Annotated[
+    int | None,
+    Field(ge=1, title="Worker processes", description="On a local cluster; left out, the machine decides."),
+]
 
 
 class RunParameters(BaseModel):
@@ -21,17 +31,8 @@ class RunParameters(BaseModel):
         description="Directory of runs; a plate gets a directory of its own in it, or goes on with the one there.",
     )
     settings: Settings = Field(default=Settings(), title="Assay recipe", description="What changes results.")
-    cluster: str = Field(
-        default="local",
-        title="Dask cluster",
-        description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file.",
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        title="Worker processes",
-        description="On a local cluster; left out, the machine decides.",
-    )
+    cluster: ClusterSpec = "local"
+    workers: WorkerCount = None
     overwrite: bool = Field(
         default=False,
         title="Make everything again",
@@ -140,17 +141,8 @@ class WatchPlatesParameters(BaseModel):
     deployment: str = Field(
         default="process-plate/plates", title="Deployment", description="Flow and deployment that process a plate."
     )
-    cluster: str = Field(
-        default="local",
-        title="Dask cluster",
-        description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file.",
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        title="Worker processes",
-        description="On a local cluster; left out, the machine decides.",
-    )
+    cluster: ClusterSpec = "local"
+    workers: WorkerCount = None
 
     def check_places(self) -> None:
         """Refuse what lies outside the allowed roots.

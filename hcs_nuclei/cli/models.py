@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
+from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
 from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, SettingsError
 
 SkipFaultyOption = Annotated[
@@ -86,9 +86,7 @@ def evaluate(
     model: ModelOption = "default",
     skip_faulty: SkipFaultyOption = False,
     json_to: JsonOption = None,
-    report_to: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")
-    ] = None,
+    report_to: ReportOption = None,
 ) -> None:
     """Segment annotated images and compare: AP, Kaggle's score, counts, merges and splits, pixels, confidence."""
     from dataclasses import asdict

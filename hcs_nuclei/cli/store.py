@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
+from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
 
 ModelArgument = Annotated[str, typer.Argument(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; stands in the audit log.")]
@@ -98,9 +98,7 @@ def compare(
     count_error_rise: Annotated[float, typer.Option(min=0, help="Mean count error may rise by this share.")] = 0.02,
     fewest_nuclei: Annotated[int, typer.Option(min=1, help="A set with fewer of them is no evidence.")] = 100,
     json_to: JsonOption = None,
-    report_to: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")
-    ] = None,
+    report_to: ReportOption = None,
 ) -> None:
     """Judge a candidate against the current model on the same images; the exit status is 2 where it is refused."""
     from hcs_nuclei.cli.progress import show_images
