@@ -93,11 +93,7 @@ def test_the_tables_are_those_from_a_disk(both: Both) -> None:
 def test_the_label_images_are_those_from_a_disk(both: Both) -> None:
     for row in read_fields(both.here).itertuples():
         where = row.Metadata_Well, row.Metadata_Field
-        here, there = (
-            read_level(run / "plate.ome.zarr", *where, labels=labels)
-            for run in (both.here, both.there)
-            for labels in (True,)
-        )
+        here, there = (read_level(run / "plate.ome.zarr", *where, labels=True) for run in (both.here, both.there))
         np.testing.assert_array_equal(there, here)
 
 
@@ -137,7 +133,7 @@ def test_a_truncated_object_costs_its_field(endpoint: Endpoint, tmp_path: Path) 
     ended = _command("process", "s3://truncated/p", "--out", str(tmp_path / "out"), "--no-prefect", "--workers", "1")
 
     assert ended.returncode == 3, ended.stderr
-    assert f"{image.name} is cut short" in ended.stderr or image.name in ended.stderr
+    assert image.name in ended.stderr
     assert "hcs-nuclei-staged" not in ended.stderr
     fields = read_fields(tmp_path / "out")
     assert sorted(fields.status) == ["ok", "ok", "ok", "unreadable"]
