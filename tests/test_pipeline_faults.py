@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -346,8 +347,9 @@ def test_a_well_that_kills_its_worker_each_time_is_given_up_alone(
             new = {path.name for path in row.glob(".tmp-03-*")} - begun
             begun.update(new)
             for process in psutil.Process().children(recursive=True) if new else ():
-                if any("spawn_main" in word for word in process.cmdline()):
-                    process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ends while we look
+                    if any("spawn_main" in word for word in process.cmdline()):
+                        process.kill()
 
     killer = threading.Thread(target=kill_whoever_begins)
     killer.start()
