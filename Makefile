@@ -18,13 +18,14 @@ help: ## this list
 
 setup: $(STAMP) ## make .venv with the locked versions
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock tests/independent/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "hcs-nuclei needs Python 3.11 or newer; found $$($(PYTHON) --version 2>&1) as $(PYTHON)." \
 	    "Install it, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv (a large download the first time; some minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip $(PIP_INSTALL) -r requirements.lock
+	@$(BIN)/python -m pip $(PIP_INSTALL) --upgrade --target .venv/cp-measure -r tests/independent/requirements.lock
 	@$(BIN)/python -m pip $(PIP_INSTALL) --no-build-isolation --editable .
 	@faults=$$($(BIN)/python -m pip check) || { echo "$$faults" >&2; exit 1; }
 	@touch $@

@@ -105,7 +105,7 @@ def test_ranks_its_own_nuclei_as_cellprofiler_does_but_for_where_outlines_run(sa
 
 
 def test_agrees_with_cellprofilers_own_code(sample: Sample) -> None:
-    pytest.importorskip("cp_measure", reason="cp_measure is not installed; tests/independent says how")
+    pytest.importorskip("cp_measure", reason="cp_measure is not in .venv/cp-measure, where `make setup` puts it")
     theirs = measured_by_cp_measure(sample.labels, sample.image)
     found = differences(dict(sample.ours), theirs)
     assert len(found) >= 180

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK_LINES = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+COMPARED_LINES = (ROOT / "tests" / "independent" / "requirements.lock").read_text(encoding="utf-8").splitlines()
 LOCKED = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in LOCK_LINES}
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -29,15 +30,21 @@ def requirements() -> list[Requirement]:
     return [Requirement(text) for text in dict.fromkeys(stated)]
 
 
-def test_lock_holds_names_and_versions_only() -> None:
-    odd = [line for line in LOCK_LINES if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!]*", line)]
+@pytest.mark.parametrize("lines", [LOCK_LINES, COMPARED_LINES], ids=["requirements", "independent"])
+def test_lock_holds_names_and_versions_only(lines: list[str]) -> None:
+    odd = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!]*", line)]
     assert not odd, f"lines that are not name==version: {odd}"
 
 
-def test_lock_names_each_package_once_and_in_order() -> None:
-    names = [line.partition("==")[0].lower() for line in LOCK_LINES]
+@pytest.mark.parametrize("lines", [LOCK_LINES, COMPARED_LINES], ids=["requirements", "independent"])
+def test_lock_names_each_package_once_and_in_order(lines: list[str]) -> None:
+    names = [line.partition("==")[0].lower() for line in lines]
     assert names == sorted(set(names))
-    assert "hcs-nuclei" not in LOCKED
+    assert "hcs-nuclei" not in names
+
+
+def test_what_is_compared_with_is_not_installed_twice() -> None:
+    assert not {canonicalize_name(line.partition("==")[0]) for line in COMPARED_LINES} & LOCKED.keys()
 
 
 @pytest.mark.parametrize("requirement", requirements(), ids=str)

@@ -1,12 +1,15 @@
 """Compares our features with cp_measure's, CellProfiler's measurement code as a library, on our own label images.
 
-cp_measure is needed for this alone, so it is put beside the locked environment and not into it (its own dependencies
-NumPy, SciPy and scikit-image are the locked ones)::
+::
 
-    .venv/bin/pip install --no-deps --target cp-measure cp_measure==0.3.0 centrosome mahotas deprecation
-    PYTHONPATH=cp-measure:tests .venv/bin/python tests/independent/compare_cp_measure.py IMAGE.tif
+    .venv/bin/python tests/independent/compare_cp_measure.py IMAGE.tif
 
-With the same ``PYTHONPATH``, ``pytest tests/test_measurement_cellprofiler.py`` asks the same of the real sample.
+cp_measure is needed for this alone, and its centrosome asks for a Pillow older than the locked one (what is compared
+never imports it). So ``make setup`` puts what ``requirements.lock`` in this directory names into ``.venv/cp-measure``, beside
+the locked environment and not into it; NumPy, SciPy and scikit-image are the locked ones. All four are free to use
+(BSD, MIT, Apache 2.0) and no part of what is shipped. ``tests/test_measurement_cellprofiler.py`` asks the same of the
+real sample.
+
 IMAGE.tif is a nuclear channel; it is segmented with the default model. The table is printed as Markdown; exit status 0
 where the median relative difference of every feature is within 1 %, or its reason is among the EXCEPTIONS.
 """
@@ -28,6 +31,9 @@ from tifffile import imread
 
 from hcs_nuclei.measurement import measure_nuclei
 from hcs_nuclei.settings import FeatureGroup
+
+# Behind the environment's own, so that nothing there is taken for something here.
+sys.path.append(str(Path(sys.prefix) / "cp-measure"))
 
 Floats = npt.NDArray[np.float64]
 TOLERANCE = 0.01
