@@ -18,10 +18,10 @@ from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.errors import DatasetError, RunFailedError, UserError
 from hcs_nuclei.models import read_card, resolve_model
 from hcs_nuclei.training.child import TrainingJob
-from hcs_nuclei.training.comparison import SetSource, compare_models, read_set
+from hcs_nuclei.training.comparison import SetSource, compare_models, read_part, read_set
 from hcs_nuclei.training.fit import CHECKPOINT, HISTORY_FILE, FitSettings, read_history, start_from
 from hcs_nuclei.training.gate import GateSettings
-from hcs_nuclei.training.retraining import LOG_FILE, check_annotations, compare_on, train_on
+from hcs_nuclei.training.retraining import LOG_FILE, check_annotations, compare_on, evaluation_shards, train_on
 
 #: A real network, since a child process knows no other, on as little as it can be trained on.
 TINY: dict[str, Any] = {
@@ -67,16 +67,31 @@ def test_an_image_to_judge_by_is_never_trained_on(tmp_path: Path) -> None:
         check_annotations([mine], [SetSource(annotated_folder(tmp_path / "other", ["train"]), "new", "test")])
 
 
-def test_a_cluster_compares_as_one_process_does(worker: Any, tmp_path: Path) -> None:
-    data = annotated_folder(tmp_path / "data", ["test", "test"], size=128, nuclei=12)
+def test_a_cluster_compares_as_one_process_does(worker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hcs_nuclei.training.retraining.IMAGES_A_SHARD", 2)
+    data = annotated_folder(tmp_path / "data", ["test", "test", "train", "test"], size=128, nuclei=12)
     sources = [SetSource(data, "frozen", "test"), SetSource(None, "empty")]
     candidate = other_model(tmp_path / "candidate", by=0.05)
     models = resolve_model(), (candidate, read_card(candidate))
     sets = [read_set(source) for source in sources]
 
-    there = compare_on(worker, *models, sources, sets, gate=GateSettings(fewest_nuclei=5))
+    shards = evaluation_shards(*models, sources, sets)
+    parts = [("empty0", "empty1"), ("empty2", "empty3"), ("f0", "f1"), ("f3",)]
+    assert [(shard.names, shard.role) for shard in shards] == [(part, role) for part in parts for role in (0, 1)]
+    told: list[int] = []
+    there = compare_on(worker, *models, sources, sets, gate=GateSettings(fewest_nuclei=5), done=told.append)
+    assert (len(told), told[-1]) == (8, 14)
     here = compare_models(*models, sets, gate=GateSettings(fewest_nuclei=5))
     assert there.as_json() == here.as_json()
+
+
+def test_images_that_changed_since_they_were_checked_are_not_compared(tmp_path: Path) -> None:
+    data = annotated_folder(tmp_path / "data", ["test", "test"])
+    source = SetSource(data, "frozen", "test")
+    assert [pair.name for pair in read_part(source, ["f1"])] == ["f1"]
+    (data / "labels" / "f1.tif").unlink()
+    with pytest.raises(DatasetError, match=r"1 images of .*data cannot be read here \(f1\)"):
+        read_part(source, ["f0", "f1"])
 
 
 def _kill_a_worker_once(job: TrainingJob, killed: list[int]) -> None:

@@ -18,7 +18,7 @@ import io
 import logging
 import zipfile
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -140,14 +140,17 @@ def read_dataset(
     return Dataset(found.images, [f"left out, {fault}" for fault in found.faults] + found.remarks)
 
 
-def inspect_dataset(dataset: Path, *, split: str | None = None, modality: str | None = None) -> InspectedDataset:
-    """As :func:`read_dataset`, and what is wrong with the images that cannot be used.
+def inspect_dataset(
+    dataset: Path, *, split: str | None = None, modality: str | None = None, names: Collection[str] | None = None
+) -> InspectedDataset:
+    """As :func:`read_dataset`, of some `names` alone where asked, and what is wrong with images that cannot be used.
 
     Raises:
         DatasetError: there is no such data set, or it has no such images.
     """
     with _opened(dataset) as source:
         entries, remarks = _choose(dataset, source.one_mask_each, _arrange(dataset, source), split, modality)
+        entries = [entry for entry in entries if names is None or entry.name in names]
         with ThreadPoolExecutor(_THREADS) as threads:
             read = threads.map(lambda entry: _read(entry, source), entries)
             images = [image for image in read if image is not None]

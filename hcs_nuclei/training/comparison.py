@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from hcs_nuclei.errors import DatasetError, listed
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.models.store import ModelReference
 from hcs_nuclei.segmentation.diameter import segment_any_size
 from hcs_nuclei.simulate import simulate_field
-from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
+from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, inspect_dataset, read_annotations
 from hcs_nuclei.training.evaluation import ComparedImage, compare_image, image_figures, set_figures
 from hcs_nuclei.training.gate import ComparedSet, GateSettings, Verdict, judge
 
@@ -111,6 +112,26 @@ def read_set(source: SetSource) -> ImageSet:
     parts = (data.stem if data.is_file() else data.resolve().name, source.split, source.modality)
     images = read_annotations(data, split=source.split, modality=source.modality)
     return ImageSet(" ".join(part for part in parts if part), source.kind, images)
+
+
+def read_part(source: SetSource, names: Collection[str]) -> list[AnnotatedImage]:
+    """Those images of a set that have such names, in the order in which :func:`read_set` has them.
+
+    Raises:
+        DatasetError: not all of them are there and can be used, though the whole set was read before.
+    """
+    if source.data is None:
+        found = [image for image in empty_set().images if image.name in names]
+    else:
+        of_set = inspect_dataset(source.data, split=source.split, modality=source.modality, names=names)
+        found = of_set.images
+    if len(found) != len(names):
+        absent = sorted(set(names) - {image.name for image in found})
+        raise DatasetError(
+            f"{len(absent)} images of {source.data} cannot be read here ({listed(absent)}) though they could be where "
+            "the run was begun. Every worker must see the same files, and nothing may change them meanwhile."
+        )
+    return found
 
 
 def empty_set() -> ImageSet:

@@ -1,7 +1,8 @@
 """New annotations in, a candidate trained and judged on a cluster out: the flow ``train_model`` without Prefect.
 
 The training is one shard, in a child process of a worker, and goes on from its checkpoint on another worker when that
-one dies. The evaluations are a shard for each set and model. Directories must be the same ones on every worker.
+one dies. The evaluations are shards of some images of a set with one model. Directories must be the same ones on every
+worker.
 """
 
 from __future__ import annotations
@@ -21,25 +22,36 @@ from hcs_nuclei.models.card import ModelCard, read_card
 from hcs_nuclei.models.store import ModelReference
 from hcs_nuclei.training.annotations import AnnotatedImage, inspect_dataset
 from hcs_nuclei.training.child import TrainingJob
-from hcs_nuclei.training.comparison import Comparison, ImageSet, SetSource, assemble, compare_images, read_set
+from hcs_nuclei.training.comparison import (
+    Comparison,
+    ImageSet,
+    SetSource,
+    assemble,
+    compare_images,
+    read_part,
+    read_set,
+)
 from hcs_nuclei.training.evaluation import ComparedImage
 from hcs_nuclei.training.fit import HISTORY_FILE, read_history
 from hcs_nuclei.training.gate import GateSettings
 
 LOG_FILE = "training.log"
 _LOOK_EVERY_S = 0.5
+#: Images of a shard of an evaluation: work for tens of seconds, so that no worker is left alone with the last one.
+IMAGES_A_SHARD = 8
 
 Model = tuple[Path, ModelCard]
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationShard:
-    """One model on one set."""
+    """One model (of `role` 0, the current, or 1, the candidate) on some images of the set of that number."""
 
     model: ModelReference
     source: SetSource
     role: int
     number: int
+    names: tuple[str, ...]
 
 
 def check_annotations(datasets: Sequence[Path], sources: Sequence[SetSource]) -> tuple[list[ImageSet], list[str]]:
@@ -153,39 +165,62 @@ def compare_on(
     sets: Sequence[ImageSet],
     *,
     gate: GateSettings | None = None,
+    done: Callable[[int], None] = lambda images: None,
 ) -> Comparison:
-    """Evaluate both models on every set, a shard for each, and judge the candidate.
+    """Evaluate both models on every set, its images shared out among the workers, and judge the candidate.
 
     Args:
         client: of the cluster.
         current, candidate: directory and card of each.
         sources, sets: in the same order, as :func:`check_annotations` has them.
         gate: limits of the rules.
+        done: told after each shard how many images were looked at, of twice the number of all images.
 
     Raises:
         UserError: a set or model cannot be used there.
         RunFailedError: an evaluation was lost; says why.
     """
-    found: list[list[list[ComparedImage]]] = [[[] for _ in sources] for _ in (current, candidate)]
+    found: dict[tuple[int, int, str], ComparedImage] = {}
     lost: list[str] = []
 
     def keep(shard: EvaluationShard, compared: list[ComparedImage]) -> None:
-        found[shard.role][shard.number] = compared
+        found.update({(shard.role, shard.number, one.name): one for one in compared})
+        done(len(found))
 
-    shards = [
-        EvaluationShard(ModelReference(directory, card.sha256), source, role, number)
-        for number, source in enumerate(sources)
-        for role, (directory, card) in enumerate((current, candidate))
-    ]
+    shards = evaluation_shards(current, candidate, sources, sets)
     run_shards(client, evaluate_here, shards, on_result=keep, on_lost=lambda _, reason: lost.append(reason))
     if lost:
-        raise RunFailedError(f"{len(lost)} of {len(shards)} evaluations were lost: {lost[0]}")
-    return assemble(current[1], candidate[1], sets, found[0], found[1], gate=gate)
+        raise RunFailedError(f"{len(lost)} of {len(shards)} parts of the evaluation were lost: {lost[0]}")
+    before, now = (
+        [[found[role, number, image.name] for image in one.images] for number, one in enumerate(sets)]
+        for role in range(2)
+    )
+    return assemble(current[1], candidate[1], sets, before, now, gate=gate)
+
+
+def evaluation_shards(
+    current: Model, candidate: Model, sources: Sequence[SetSource], sets: Sequence[ImageSet]
+) -> list[EvaluationShard]:
+    """Every image of every set with both models; those with large images, which take longest, come first."""
+    shards = []
+    for number, (source, one) in enumerate(zip(sources, sets, strict=True)):
+        for first in range(0, len(one.images), IMAGES_A_SHARD):
+            images = one.images[first : first + IMAGES_A_SHARD]
+            names, size = tuple(image.name for image in images), sum(image.image.size for image in images)
+            for role, (directory, card) in enumerate((current, candidate)):
+                shard = EvaluationShard(ModelReference(directory, card.sha256), source, role, number, names)
+                shards.append((size, shard))
+    return [shard for _, shard in sorted(shards, key=lambda pair: -pair[0])]
 
 
 def evaluate_here(shard: EvaluationShard) -> list[ComparedImage]:
-    """What the shard's model finds in the images of its set."""
-    return compare_images(shard.model, read_set(shard.source).images)
+    """What the shard's model finds in its images; in some of them alone where nobody waits for it any more."""
+    compared: list[ComparedImage] = []
+    for image in read_part(shard.source, shard.names):
+        if should_stop():
+            break
+        compared += compare_images(shard.model, [image])
+    return compared
 
 
 def _failure(job: TrainingJob, status: int) -> Exception:
