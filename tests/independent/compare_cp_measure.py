@@ -5,10 +5,10 @@
     .venv/bin/python tests/independent/compare_cp_measure.py IMAGE.tif
 
 cp_measure is needed for this alone, and its centrosome asks for a Pillow older than the locked one (what is compared
-never imports it). So ``make setup`` puts what ``requirements.lock`` in this directory names into ``.venv/cp-measure``, beside
-the locked environment and not into it; NumPy, SciPy and scikit-image are the locked ones. All four are free to use
-(BSD, MIT, Apache 2.0) and no part of what is shipped. ``tests/test_measurement_cellprofiler.py`` asks the same of the
-real sample.
+never imports it). So ``make setup`` puts what ``requirements.lock`` in this directory names into ``.venv/cp-measure``,
+beside the locked environment and not into it; NumPy, SciPy and scikit-image are the locked ones. All four are free to
+use (BSD, MIT, Apache 2.0) and no part of what is shipped. ``tests/test_measurement_cellprofiler.py`` asks the same of
+the real sample.
 
 IMAGE.tif is a nuclear channel; it is segmented with the default model. The table is printed as Markdown; exit status 0
 where the median relative difference of every feature is within 1 %, or its reason is among the EXCEPTIONS.
