@@ -27,6 +27,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.parameters import WatchPlatesParameters
 from flows.process_plate import process_plate
 from flows.process_screen import process_screen
+from flows.train_model import train_model
 from flows.watch_plates import watch_plates
 
 #: Where the configuration is passed on; here, since both ends have to agree.
@@ -36,11 +37,16 @@ _ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyL
 
 
 def deployments(watch: WatchPlatesParameters, every: timedelta, plates: int) -> list[RunnerDeployment]:
-    """What is served: plates, at most so many at once; screens; the watcher, on a schedule and never two at once."""
+    """What is served: plates, at most so many at once; screens, trainings and the watcher, one of each at a time.
+
+    The form of a training begins with the cluster that processes plates.
+    """
     passes: dict[str, Any] = {"parameters": watch.model_dump(mode="json")}
+    same_cluster = {"parameters": watch.model_dump(mode="json", include={"cluster", "workers"})}
     return [
         _deployment(process_plate, "plates", concurrency_limit=ConcurrencyLimitConfig(limit=plates)),
         _deployment(process_screen, "screen", concurrency_limit=ConcurrencyLimitConfig(limit=1)),
+        _deployment(train_model, "train", parameters=same_cluster, concurrency_limit=ConcurrencyLimitConfig(limit=1)),
         _deployment(
             watch_plates, "watch", parameters=passes, interval=every, concurrency_limit=_ONE_AT_A_TIME, paused=False
         ),
