@@ -4,6 +4,7 @@ Deployable as ``flows/train_model.py:train_model``. The training directory is th
 again with the same parameters goes on from its last finished epoch.
 """
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from prefect.states import Completed
 
 from flows.endings import ends_in_words
 from flows.steps import run_step
-from flows.training_display import EpochDisplay, show_comparison
+from flows.training_display import EpochDisplay, log_looked_at, show_comparison
 from flows.training_parameters import TrainModelParameters
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.models.promotion import promote
@@ -45,10 +46,15 @@ def train_model(parameters: TrainModelParameters) -> Comparison:
     sets, remarks = run_step("Check annotations", check)
     for remark in remarks[:20]:
         get_run_logger().warning("%s", remark)
-    with open_cluster(parameters.cluster, workers=parameters.workers) as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(open_cluster(parameters.cluster, workers=parameters.workers_to_train))
         candidate = run_step("Train", partial(train_on, client, job, show))
+        if parameters.workers_to_train != parameters.workers:
+            stack.close()
+            client = stack.enter_context(open_cluster(parameters.cluster, workers=parameters.workers))
         judge = partial(compare_on, client, current, candidate, parameters.sources, sets, gate=parameters.gate)
-        comparison = run_step("Evaluate", judge)
+        looked = log_looked_at(2 * sum(len(one.images) for one in sets))
+        comparison = run_step("Evaluate", partial(judge, done=looked))
     write_comparison(out / REPORT_FILE, comparison)
     show_comparison(parameters.title, comparison, out / REPORT_FILE)
     if comparison.verdict.passed and parameters.promote:

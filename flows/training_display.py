@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -78,6 +78,19 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> str:
 def _line(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return "".join(_BLOCKS[int((v - low) / ((high - low) or 1.0) * (len(_BLOCKS) - 1))] for v in values)
+
+
+def log_looked_at(images: int) -> Callable[[int], None]:
+    """A function that logs now and then how many of so many images both models have looked at."""
+    next_line = time.monotonic() + _LOG_EVERY_S
+
+    def tell(done: int) -> None:
+        nonlocal next_line
+        if done == images or time.monotonic() >= next_line:
+            next_line = time.monotonic() + _LOG_EVERY_S
+            get_run_logger().info("%s of %s images compared, counting each model's", f"{done:,}", f"{images:,}")
+
+    return tell
 
 
 def show_comparison(title: str, comparison: Comparison, report: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flows.parameters import ClusterSpec, WorkerCount
 from flows.roots import check_roots
 from hcs_nuclei.training.comparison import SetSource
 from hcs_nuclei.training.gate import GateSettings
@@ -59,19 +60,19 @@ class TrainModelParameters(BaseModel):
         default=False, title="Promote", description="Make a candidate that passes the gate the default model."
     )
     reason: str = Field(default="", title="Reason", description="Of the promotion, for the audit log.")
-    cluster: str = Field(
-        default="local",
-        title="Dask cluster",
-        description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file.",
-    )
-    workers: int | None = Field(
-        default=None, ge=1, title="Worker processes", description="On a local cluster; left out, the machine decides."
-    )
+    cluster: ClusterSpec = "local"
+    workers: WorkerCount = None
 
     @property
     def title(self) -> str:
         """What the run is called."""
         return self.name or Path(self.out).name
+
+    @property
+    def workers_to_train(self) -> int | None:
+        """For the training, which is one process: all cores of this machine, or one GPU, where nothing is asked for."""
+        own = self.cluster in {"local", "local-gpu"}
+        return 1 if own and self.workers is None else self.workers
 
     @property
     def datasets(self) -> tuple[Path, ...]:

@@ -43,6 +43,11 @@ def test_the_form_says_what_is_trained_on_and_judged_by(tmp_path: Path) -> None:
     assert (parameters.title, _parameters(tmp_path, name="n5").title) == ("out", "n5")
 
 
+def test_a_training_on_this_machine_has_all_of_it(tmp_path: Path) -> None:
+    asked = [{}, {"workers": 2}, {"cluster": "local-gpu"}, {"cluster": "tls://scheduler:8786"}]
+    assert [_parameters(tmp_path, **changes).workers_to_train for changes in asked] == [1, 2, 1, None]
+
+
 @pytest.mark.parametrize("place", ["annotations", "earlier", "frozen", "out", "model", "cluster"])
 def test_every_place_must_lie_in_an_allowed_root(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HCS_NUCLEI_ALLOWED_ROOTS", str(tmp_path / "in"))
@@ -96,7 +101,7 @@ def test_a_better_model_is_trained_judged_shown_and_promoted(tmp_path: Path) -> 
 
     annotated_folder(tmp_path / "mine", ["train", "train", "val", "test"])
     annotated_folder(tmp_path / "frozen", ["test", "test"], first=10)
-    tiny = {"epochs": 2, "batches_per_epoch": 2, "batch": 1, "crop_px": 64, "learning_rate": 1e-7, "workers": 2}
+    tiny = {"epochs": 2, "batches_per_epoch": 2, "batch": 1, "crop_px": 64, "learning_rate": 1e-7}
     lenient = {"fewest_nuclei": 5, "ap_loss": 1, "ap_gain": -1, "count_error_rise": 5}
     parameters = _parameters(tmp_path, name="Mine 1", promote=True, reason="a test", gate=lenient, **tiny)
 
