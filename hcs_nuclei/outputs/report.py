@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.files import replace_file
@@ -21,10 +20,12 @@ from hcs_nuclei.outputs import report_heatmap, report_histogram, report_statisti
 from hcs_nuclei.outputs.calls import Judged, intensity_features, read_judged
 from hcs_nuclei.outputs.page import csp_hash, page_templates
 from hcs_nuclei.outputs.provenance import RunRecord, read_record
-from hcs_nuclei.outputs.reading import find_runs, read_fields, read_nuclei
+from hcs_nuclei.outputs.reading import find_runs, read_fields
 from hcs_nuclei.outputs.report_columns import WellColumns, well_columns_of
 from hcs_nuclei.outputs.report_gallery import Exposure, Gallery, make_gallery
 from hcs_nuclei.outputs.report_heatmap import PlateMap
+from hcs_nuclei.outputs.report_nuclei import AREA, DNA, Counted, Sheet, make_sheets, read_counted
+from hcs_nuclei.outputs.report_pictures import PORTRAIT_WHITE, Look, look_at, portrait_width
 from hcs_nuclei.outputs.report_statistics import Statistics
 from hcs_nuclei.outputs.report_summary import Summary, summarise
 
@@ -32,12 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_AREA = "Nuclei_AreaShape_Area"
 _INTEGRATED = "Nuclei_Intensity_IntegratedIntensity_"
 #: The page's script, in one scope.
 _SCRIPTS = ("report.js", "report_plate.js", "report_pictures.js", "report_plots.js")
-#: What wells that are no controls are called together.
-_OTHERS = "other wells"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +64,15 @@ def write_report(run_dir: Path) -> Path:
     """
     run = read_run(run_dir)
     judged = read_judged(run_dir)
-    nuclei = _nuclei(run, judged)
-    pixel_size, kinds = run.summary.pixel_size_um, dict(zip(run.map.wells, run.map.controls, strict=True))
-    areas = np.concatenate([np.zeros(0), *nuclei[_AREA].values()])
-    diameter = float(np.sqrt(4 * np.median(areas) / np.pi)) if areas.size else None
-    gallery = make_gallery(run_dir / "plate.ome.zarr", run.fields, kinds, diameter, pixel_size)
+    measured = run.record.measured if run.record else None
+    integrated = intensity_features(measured)[1] if measured else _INTEGRATED + _first_channel(run.wells)
+    pixel_size, controls = run.summary.pixel_size_um, dict(zip(run.map.wells, run.map.controls, strict=True))
+    counted = read_counted(run_dir, judged, integrated, controls)
+    store, diameter = run_dir / "plate.ome.zarr", counted.diameter_px
+    gallery = make_gallery(store, run.fields, controls, diameter, pixel_size)
+    firsts = [exposures[0].shot for exposures in gallery.exposures.values()]
+    single = look_at(store, firsts, diameter, pixel_size, PORTRAIT_WHITE)
+    sheets = make_sheets(single, counted, run.summary.plate) if firsts else ()
     page = _render(
         run=run,
         summary=run.summary,
@@ -85,10 +87,12 @@ def write_report(run_dir: Path) -> Path:
         labels={column.name: column.label for column in run.columns.columns},
         data=_data(run, gallery),
         values=run.columns.packed(),
-        histograms=_histograms(nuclei, pixel_size),
+        histograms=_histograms(counted, pixel_size),
         no_dna=_no_dna(judged),
         gallery=gallery,
         gallery_note=_gallery_note(run, gallery),
+        sheets=sheets,
+        nuclei_note=_nuclei_note(single),
     )
     path = run_dir / "report.html"
     replace_file(path, page.encode())
@@ -127,7 +131,7 @@ def read_run(run_dir: Path) -> Run:
 def _readouts(wells: pa.Table, record: RunRecord | None) -> list[str]:
     """Columns of the well table that are listed first: area, DNA, and the recipe's readouts."""
     nuclear = record.measured.nuclear if record else _first_channel(wells)
-    names = [f"Median_{_AREA}", f"Median_{_INTEGRATED}{nuclear}"]
+    names = [f"Median_{AREA}", f"Median_{_INTEGRATED}{nuclear}"]
     if record:
         names += [name.replace("<nuclear>", nuclear) for name in record.settings.statistics.readouts]
     return list(dict.fromkeys(names))
@@ -138,40 +142,17 @@ def _first_channel(wells: pa.Table) -> str:
     return next((name.removeprefix(start) for name in wells.column_names if name.startswith(start)), "")
 
 
-def _nuclei(run: Run, judged: Judged | None) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
-    """Area (px²), and DNA content (N) or integrated intensity (counts), of the nuclei that count, by kind of well."""
-    measured = run.record.measured if run.record else None
-    intensity = intensity_features(measured)[1] if measured else _INTEGRATED + _first_channel(run.wells)
-    called = judged is not None and "Metadata_DNAContent" not in judged.calls.refused
-    counts = "Metadata_Aggregated" if judged else "Metadata_QC_TouchesEdge"
-    names = [_AREA, intensity, *(["Metadata_DNAContent"] if called else [])]
-    nuclei = read_nuclei(run.directory, columns=["Metadata_Well", counts, *names])
-    nuclei = nuclei[nuclei[counts].astype(bool) == (judged is not None)]
-    kinds = {
-        well: kind if kind.startswith(("negcon", "poscon")) else _OTHERS
-        for well, kind in zip(run.map.wells, run.map.controls, strict=True)
-    }
-    of_well = nuclei["Metadata_Well"].map(kinds).to_numpy()
-    order = sorted(set(kinds.values()), key=lambda kind: (kind == _OTHERS, kind))
-    shown = [_AREA, "Metadata_DNAContent" if called else intensity]
-    return {
-        name: {kind: nuclei[name].to_numpy(dtype=np.float64, na_value=np.nan)[of_well == kind] for kind in order}
-        for name in shown
-    }
-
-
-def _histograms(
-    nuclei: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], pixel_size_um: float | None
-) -> list[report_histogram.Histogram]:
+def _histograms(counted: Counted, pixel_size_um: float | None) -> list[report_histogram.Histogram]:
     area_unit, factor = ("px²", 1.0) if pixel_size_um is None else ("µm²", pixel_size_um**2)
-    (_, areas), (name, stain) = nuclei.items()
-    if name == "Metadata_DNAContent":
+    stain = counted.by_kind(counted.stain)
+    if counted.stain == DNA:
         found = report_histogram.dna_histogram(stain)
     else:
-        channel = name.rpartition("Intensity_")[2].rpartition("Subtracted_")[2]
-        subtracted = ", background subtracted" * ("BackgroundSubtracted" in name)
+        channel = counted.stain.rpartition("Intensity_")[2].rpartition("Subtracted_")[2]
+        subtracted = ", background subtracted" * ("BackgroundSubtracted" in counted.stain)
         found = report_histogram.histogram(f"Integrated {channel}{subtracted}", "counts", stain)
-    area = report_histogram.histogram("Nuclear area", area_unit, {kind: a * factor for kind, a in areas.items()})
+    areas = {kind: values * factor for kind, values in counted.by_kind(AREA).items()}
+    area = report_histogram.histogram("Nuclear area", area_unit, areas)
     return [drawn for drawn in (found, area) if drawn is not None]
 
 
@@ -247,6 +228,17 @@ def _gallery_note(run: Run, gallery: Gallery) -> str:
     return "; ".join(parts) + "."
 
 
+def _nuclei_note(look: Look) -> str:
+    """What the pictures of single nuclei show, in words."""
+    black, white = (report_heatmap.number(end) for end in look.contrast)
+    width = portrait_width(look)
+    wide = f"{width} px" if look.pixel_size_um is None else f"{report_heatmap.number(width * look.pixel_size_um)} µm"
+    return (
+        f"Nuclei that count, drawn by lot. Each picture is {wide} wide. One contrast for all of them, darker than the "
+        f"gallery's, so that the brightest nuclei show their texture: black at {black}, white at {white} camera counts."
+    )
+
+
 def _kind(control: str) -> str:
     """The class of a kind of wells in drawings."""
     return next((name for name in ("negcon", "poscon") if control.startswith(name)), "others")
@@ -254,13 +246,26 @@ def _kind(control: str) -> str:
 
 def _pictures(exposures: Sequence[Exposure]) -> str:
     """A well's pictures as JSON: base64, numbers and a length in µm, none of which can end a script element."""
-    fields = [{**dataclasses.asdict(exposure), "shot": exposure.shot.field} for exposure in exposures]
+    fields = [{**dataclasses.asdict(e), "shot": e.shot.field, "time": e.shot.timepoint} for e in exposures]
     return json.dumps(fields, separators=(",", ":"))
+
+
+def _portraits(sheet: Sheet) -> str:
+    """For each kind of a sheet its portraits as JSON, without anything that can end a script element."""
+    kinds = [
+        [[p.shot.well, p.shot.field, p.words, dataclasses.asdict(p.picture)] for p in k.portraits] for k in sheet.kinds
+    ]
+    return json.dumps(kinds, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _render(**values: Any) -> str:
     environment = page_templates("outputs")
-    environment.filters |= {"number": report_heatmap.number, "kind": _kind, "pictures": _pictures}
+    environment.filters |= {
+        "number": report_heatmap.number,
+        "kind": _kind,
+        "pictures": _pictures,
+        "portraits": _portraits,
+    }
     # The page's policy lets these two run and style, by their hashes, and nothing that a plate's name might smuggle in.
     here = Path(__file__).parent
     css = (here / "report.css").read_text(encoding="utf-8")

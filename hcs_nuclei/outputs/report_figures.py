@@ -74,7 +74,9 @@ def _figure(title: str) -> Figure:
 
 
 def _title(run: Run, what: str) -> str:
-    return " · ".join(part for part in (run.summary.plate, run.summary.acquisition, what) if part)
+    times = run.summary.timepoints
+    when = f"time point {times[0]} of {len(times)}" if len(times) > 1 else ""
+    return " · ".join(part for part in (run.summary.plate, run.summary.acquisition, what, when) if part)
 
 
 def _axis(column: WellColumn) -> str:

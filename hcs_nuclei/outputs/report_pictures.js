@@ -61,6 +61,25 @@ function choose(button) {
 choiceButtons.forEach((button) => button.addEventListener("click", () => choose(button)));
 if (choiceButtons.length) choose(choiceButtons[0]);
 
+// Single nuclei: a sheet's pictures are read when it is first shown.
+const sheets = all(".sheet");
+const sheetButtons = all("[data-sheet]");
+function showSheet(number) {
+  press(sheetButtons, sheetButtons[number]);
+  sheets.forEach((sheet, i) => { sheet.hidden = i !== number; });
+  if (sheets[number].dataset.drawn) return;
+  sheets[number].dataset.drawn = "1";
+  const kinds = JSON.parse(all(".portraits-of")[number].textContent);
+  all(".portraits", sheets[number]).forEach((row, i) => row.replaceChildren(...kinds[i].map(([well, field, words, picture]) => {
+    const button = made("button", { type: "button", "data-open": well, "data-field": field, "aria-label": words }, stack(picture, ""));
+    button.addEventListener("pointermove", (event) => point(words, event.clientX, event.clientY));
+    button.addEventListener("pointerleave", () => point(null));
+    return button;
+  })));
+}
+sheetButtons.forEach((button, number) => button.addEventListener("click", () => showSheet(number)));
+if (sheets.length) showSheet(0);
+
 const outlineBoxes = all(".outlines");
 function showOutlines(shown) {
   state.outlines = shown;
@@ -93,7 +112,7 @@ function show(well, field = null) {
     made("td", {}, column.label),
     made("td", { class: "figure" }, `${number(valuesOf(column.name)[viewed.well])} ${column.unit}`),
   ])));
-  byId("viewer-view").textContent = picture ? `Field ${exposure.shot}: a window of ${picture.width * picture.reduction} × ${picture.height * picture.reduction} camera pixels${picture.reduction > 1 ? `, reduced ${picture.reduction}-fold` : ""}${exposure.large ? "" : "; small, for the report's size"}.` : "";
+  byId("viewer-view").textContent = picture ? `Field ${exposure.shot}${data.timepoints.length > 1 ? ` at time point ${exposure.time}` : ""}: a window of ${picture.width * picture.reduction} × ${picture.height * picture.reduction} camera pixels${picture.reduction > 1 ? `, reduced ${picture.reduction}-fold` : ""}${exposure.large ? "" : "; small, for the report's size"}.` : "";
   byId("viewer-fields").replaceChildren(...(exposures.length > 1 ? exposures : []).map((e) => {
     const button = made("button", { type: "button", "aria-label": `Field ${e.shot}`, "aria-pressed": String(e === exposure) }, [stack(e.small, ""), String(e.shot)]);
     button.addEventListener("click", () => show(viewed.well, e.shot));

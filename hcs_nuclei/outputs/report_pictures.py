@@ -40,6 +40,10 @@ class Size:
 
 SMALL = Size(edge=224, nucleus=9, bytes=7_000)
 LARGE = Size(edge=512, nucleus=24, bytes=27_000)
+#: Of a single nucleus: as wide at least in its picture, which is so many median nuclei wide.
+_PORTRAIT_NUCLEUS, _PORTRAIT_WIDTH, _PORTRAIT_BYTES = 32, 2.2, 3_000
+#: White of single nuclei: mitotic and dying ones are to show their texture, and those between divisions may be grey.
+PORTRAIT_WHITE = 99.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,15 @@ class Shot:
     well: str
     field: int
     timepoint: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nucleus:
+    """Its value in the label image and its centre in the field, in pixels."""
+
+    label: int
+    y: float
+    x: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +99,43 @@ class Look:
     pixel_size_um: float | None
 
 
-def look_at(store: Path, shots: Sequence[Shot], diameter_px: float | None, pixel_size_um: float | None) -> Look:
-    """One look for all of `shots`, which are in the store: their contrast is found on a sample of them."""
-    return Look(store, _contrast(store, shots), diameter_px, pixel_size_um)
+def look_at(
+    store: Path,
+    shots: Sequence[Shot],
+    diameter_px: float | None,
+    pixel_size_um: float | None,
+    white: float = _WHITE_PERCENTILE,
+) -> Look:
+    """One look for all of `shots`, which are in the store: their contrast is found on a sample of them.
+
+    `white` is the percentile of nuclear pixels that is shown as white.
+    """
+    return Look(store, _contrast(store, shots, white), diameter_px, pixel_size_um)
 
 
 def take_pictures(look: Look, shot: Shot, sizes: Sequence[Size]) -> list[Picture]:
     """The field in each of `sizes`; one field is in memory at a time."""
     centre = _centre(look.store, shot) if sizes else (0.5, 0.5)
     return [_picture(look, shot, size, centre) for size in sizes]
+
+
+def take_portrait(look: Look, shot: Shot, nucleus: Nucleus) -> Picture:
+    """One nucleus of the field in the middle of its picture, or beside it at the field's edge; it alone is outlined.
+
+    All nuclei that are looked at in one way have the same magnification and window.
+    """
+    level = _level(level_count(look.store, shot.well, shot.field), _PORTRAIT_NUCLEUS, look.diameter_px)
+    edge = round(portrait_width(look) / 2**level)
+    height, width = _array(look.store, shot, 0, labels=True).shape[-2:]
+    window = (((nucleus.y + 0.5) / height, (nucleus.x + 0.5) / width), edge)
+    labels = _read(look.store, shot, level, labels=True, window=window)
+    pixels = _read(look.store, shot, level, labels=False, window=window)
+    return _encoded(look, pixels, outlines(labels) & (labels == nucleus.label), level, _PORTRAIT_BYTES)
+
+
+def portrait_width(look: Look) -> int:
+    """Edge of what the picture of a single nucleus shows, in pixels of the camera."""
+    return max(round(_PORTRAIT_WIDTH * (look.diameter_px or 0)), _PORTRAIT_NUCLEUS)
 
 
 def outlines(labels: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.bool_]:
@@ -120,16 +161,21 @@ def in_store(store: Path, shot: Shot) -> bool:
 
 
 def _picture(look: Look, shot: Shot, size: Size, centre: tuple[float, float]) -> Picture:
-    level = _level(level_count(look.store, shot.well, shot.field), size, look.diameter_px)
+    level = _level(level_count(look.store, shot.well, shot.field), size.nucleus, look.diameter_px)
     pixels = _read(look.store, shot, level, labels=False, window=(centre, size.edge))
     labels = _read(look.store, shot, level, labels=True, window=(centre, size.edge))
+    return _encoded(look, pixels, outlines(labels), level, size.bytes)
+
+
+def _encoded(look: Look, pixels: npt.NDArray[Any], drawn: npt.NDArray[np.bool_], level: int, most: int) -> Picture:
+    """Camera counts as they are looked at, in `most` bytes, and what is drawn over them."""
     black, white = look.contrast
     shown = np.clip((pixels.astype(np.float32) - black) * (255 / (white - black)), 0, 255)
-    height, width = labels.shape
+    height, width = drawn.shape
     reduction = 2**level
     return Picture(
-        image=_base64(_webp(np.rint(shown).astype(np.uint8), size.bytes)),
-        outlines=_base64(_png(outlines(labels))),
+        image=_base64(_webp(np.rint(shown).astype(np.uint8), most)),
+        outlines=_base64(_png(drawn)),
         width=width,
         height=height,
         reduction=reduction,
@@ -137,15 +183,15 @@ def _picture(look: Look, shot: Shot, size: Size, centre: tuple[float, float]) ->
     )
 
 
-def _level(levels: int, size: Size, diameter_px: float | None) -> int:
-    """The smallest image in which the plate's median nucleus is still wide enough; the first without a nucleus."""
+def _level(levels: int, nucleus: float, diameter_px: float | None) -> int:
+    """The smallest image in which the plate's median nucleus is `nucleus` px wide; the first without a nucleus."""
     if diameter_px is None:
         return 0
-    wanted = math.floor(math.log2(max(diameter_px / size.nucleus, 1)))
+    wanted = math.floor(math.log2(max(diameter_px / nucleus, 1)))
     return min(wanted, levels - 1)
 
 
-def _contrast(store: Path, shots: Sequence[Shot]) -> tuple[float, float]:
+def _contrast(store: Path, shots: Sequence[Shot], white_percentile: float) -> tuple[float, float]:
     """(black, white) in camera counts, from the smallest images of a sample of wells."""
     chosen = sorted({round(i) for i in np.linspace(0, len(shots) - 1, min(len(shots), _SAMPLE))}) if shots else []
     inside, outside = [np.zeros(0)], [np.zeros(0)]
@@ -159,7 +205,7 @@ def _contrast(store: Path, shots: Sequence[Shot]) -> tuple[float, float]:
     if not everything.size:
         return 0.0, 1.0
     black = float(np.percentile(background if background.size else everything, _BLACK_PERCENTILE))
-    white = float(np.percentile(nuclear, _WHITE_PERCENTILE) if nuclear.size else everything.max())
+    white = float(np.percentile(nuclear, white_percentile) if nuclear.size else everything.max())
     return black, max(white, black + 1)
 
 
@@ -191,17 +237,21 @@ def _read(
     window: tuple[tuple[float, float], int] | None = None,
 ) -> npt.NDArray[Any]:
     """(y, x) of a level at the shot's time point: the whole, or the `edge` px around `centre` that the image has."""
-    import zarr
-
-    row, column = parse_well(shot.well)
-    group = store / row_name(row) / f"{column:02d}" / str(shot.field)
-    array = zarr.open_array((group / "labels" / "nuclei" if labels else group) / str(level), mode="r")
+    array = _array(store, shot, level, labels=labels)
     # Axes are (t)cyx and (t)yx. One time point is read: a movie of large fields does not fit into memory.
     times = array.ndim == (3 if labels else 4)
     index: list[Any] = [shot.timepoint] * times + [0] * (not labels)
     centre, edge = window or ((0.5, 0.5), max(array.shape))
     index += [_span(size, share, edge) for size, share in zip(array.shape[-2:], centre, strict=True)]
     return np.asarray(array[tuple(index)])
+
+
+def _array(store: Path, shot: Shot, level: int, *, labels: bool) -> Any:
+    import zarr
+
+    row, column = parse_well(shot.well)
+    group = store / row_name(row) / f"{column:02d}" / str(shot.field)
+    return zarr.open_array((group / "labels" / "nuclei" if labels else group) / str(level), mode="r")
 
 
 def _span(size: int, share: float, edge: int) -> slice:

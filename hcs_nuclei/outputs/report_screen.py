@@ -60,6 +60,11 @@ class ScreenPlate:
         values = self.columns[readout].values[0]
         return np.asarray(values[(np.array(of_well) == kind) & np.isfinite(values)])
 
+    @property
+    def several_times(self) -> bool:
+        """Whether it has more than the time point that is shown."""
+        return len(self.summary.timepoints) > 1
+
     def z_primes(self, readout: str) -> list[Mapping[str, Any]]:
         """The rows of its Z′ by a readout, one a positive control, at the first time point."""
         first = self.summary.timepoints[0]
