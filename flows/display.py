@@ -48,6 +48,9 @@ class ProgressDisplay:
 
     def __call__(self, progress: Progress) -> None:
         self._also(progress)
+        if progress.remark:
+            get_run_logger().warning("%s", progress.remark)
+            return
         self._log(progress)
         now = time.monotonic()
         if now >= self._next_update or progress.stage == "finish":

@@ -67,7 +67,7 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     summaries = []
     if plan.outstanding:
         with open_cluster(parameters.cluster, workers=parameters.workers) as client:
-            plan = run_step("Calibrate", partial(begin_run, client, plan, card, overwrite=parameters.overwrite))
+            plan = run_step("Calibrate", partial(begin_run, client, plan, card, show, overwrite=parameters.overwrite))
             show(progress("calibrate"))
             summaries = run_step("Process wells", partial(process_wells, client, plan, show))
     result = run_step("Finish", partial(end_run, plan, summaries, show))

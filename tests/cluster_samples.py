@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import threading
@@ -24,6 +25,11 @@ def slow_square(number: int) -> int:
 def process_number(_: int) -> int:
     time.sleep(0.2)
     return os.getpid()
+
+
+def process_and_version(_: int) -> tuple[int, str]:
+    time.sleep(0.2)
+    return os.getpid(), importlib.metadata.version("numpy")
 
 
 def environment(name: str) -> str | None:

@@ -102,6 +102,7 @@ def worker(file: Path, *options: str, path: str = "") -> Iterator[None]:
         *("-m", "dask", "worker", address, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1", *options),
         *("--local-directory", str(file.parent)),
         path=path,
+        cwd=file.parent,  # `python -m` finds what lies there before everything else
         stderr=subprocess.DEVNULL,
     ):
         yield
@@ -317,16 +318,6 @@ def test_shards_stop_when_their_client_is_killed(elsewhere: Path, tmp_path: Path
         started.kill()
         started.communicate()
     wait_until(lambda: list(tmp_path.glob("stopped-*")), 15)
-
-
-def test_workers_with_another_version_are_refused(elsewhere: Path, tmp_path: Path) -> None:
-    (tmp_path / "numpy-0.0.1.dist-info").mkdir()
-    (tmp_path / "numpy-0.0.1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
-    with worker(elsewhere, path=str(tmp_path)):
-        with Client(scheduler_file=str(elsewhere), set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-        with pytest.raises(ClusterError, match=r"numpy is 0\.0\.1 on a worker"), open_cluster(str(elsewhere)):
-            pass
 
 
 def test_a_scheduler_without_workers_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

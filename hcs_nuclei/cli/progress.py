@@ -34,6 +34,9 @@ def _plain() -> Callable[[Progress], None]:
 
     def show(progress: Progress) -> None:
         nonlocal last
+        if progress.remark:
+            print(f"{progress.plate}: {progress.remark}", file=sys.stderr, flush=True)
+            return
         if progress.stage != "wells":
             print(f"{progress.plate}: {_words(progress)}", file=sys.stderr, flush=True)
             return
@@ -71,6 +74,9 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     tasks: dict[str, object] = {}
 
     def show(progress: Progress) -> None:
+        if progress.remark:
+            bars.console.print(f"{progress.plate}: {progress.remark}", markup=False, highlight=False)
+            return
         if progress.plate not in tasks:
             tasks[progress.plate] = bars.add_task(progress.plate, total=progress.total or None, nuclei="")
         nuclei = f"{progress.nuclei:,} nuclei" if progress.stage == "wells" else _words(progress)

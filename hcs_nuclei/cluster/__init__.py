@@ -2,9 +2,21 @@
 
 from distributed import Client
 
+from hcs_nuclei.cluster.address import file_of
+from hcs_nuclei.cluster.fitting import check_workers
 from hcs_nuclei.cluster.inside import emit_event, should_stop
 from hcs_nuclei.cluster.opening import open_cluster
 from hcs_nuclei.cluster.shards import call, run_shards
 from hcs_nuclei.cluster.workers import describe
 
-__all__ = ["Client", "call", "describe", "emit_event", "open_cluster", "run_shards", "should_stop"]
+__all__ = [
+    "Client",
+    "call",
+    "check_workers",
+    "describe",
+    "emit_event",
+    "file_of",
+    "open_cluster",
+    "run_shards",
+    "should_stop",
+]

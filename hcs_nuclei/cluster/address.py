@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from hcs_nuclei.errors import ClusterError
 
 ALLOW_PLAIN_TCP = "HCS_NUCLEI_ALLOW_PLAIN_TCP"
+#: Before any cluster's name: refused where no worker has a GPU.
+GPU = "gpu:"
 FORMS = """
   local                  worker processes on this machine (one to each GPU where there are any)
   local-gpu              the same, refused where there is no GPU
@@ -18,7 +20,8 @@ FORMS = """
   tcp://127.0.0.1:PORT   a running Dask scheduler on this machine
   file:PATH              the scheduler's JSON file, as `dask scheduler --scheduler-file PATH` writes it
   slurm:FILE             workers as SLURM jobs, as that YAML file describes them
-  kubernetes:FILE        the DaskCluster of that manifest, made for the run"""
+  kubernetes:FILE        the DaskCluster of that manifest, made for the run
+  gpu:ANY-OF-THESE       the same, refused where no worker has a GPU"""
 
 
 def scheduler_address(spec: str) -> str:
@@ -63,3 +66,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def file_of(spec: str) -> str | None:
+    """The path of the file that a cluster's name points to; None where it points to none."""
+    spec = spec.removeprefix(GPU)
+    kind, _, name = spec.partition(":")
+    if kind in {"file", "slurm", "kubernetes"} and name:
+        return name
+    return spec if Path(spec).is_file() else None

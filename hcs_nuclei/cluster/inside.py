@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import distributed
+from distributed.core import Status
 
+_LEAVING = {Status.closing, Status.closed, Status.failed}
 #: A fixed name, since a scheduler keeps the last 1000 events of every topic that it ever saw.
 TOPIC = "hcs-nuclei"
 
@@ -44,7 +46,7 @@ def _place() -> _Place | None:
 
 
 def should_stop() -> bool:
-    """Whether the shard that asks was cancelled or its client is gone; its result is not wanted any more.
+    """Whether the shard that asks was cancelled, its client is gone, or its worker leaves: another one does it then.
 
     Costs microseconds. Threads of a shard may ask too, where the worker runs one shard at a time.
     """
@@ -52,7 +54,7 @@ def should_stop() -> bool:
     if place is None:
         return False
     task = place.worker.state.tasks.get(place.key)
-    return task is None or task.state == "cancelled"
+    return task is None or task.state == "cancelled" or place.worker.status in _LEAVING
 
 
 def emit_event(event: Mapping[str, Any]) -> None:

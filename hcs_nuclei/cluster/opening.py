@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from distributed import Client
 from distributed.versions import VersionMismatchWarning
 
-from hcs_nuclei.cluster.address import scheduler_address
+from hcs_nuclei.cluster.address import GPU, scheduler_address
 from hcs_nuclei.cluster.elastic import elastic_cluster, is_elastic
+from hcs_nuclei.cluster.fitting import check_workers
 from hcs_nuclei.cluster.local import own_cluster, visible_gpus
-from hcs_nuclei.cluster.workers import facts, running_workers
+from hcs_nuclei.cluster.workers import known_workers, takes_work
 from hcs_nuclei.errors import ClusterError
 
 _CONNECT_S = 10.0
@@ -32,14 +33,16 @@ def open_cluster(spec: str = "local", *, workers: int | None = None) -> Iterator
             where there are any). A running cluster has workers of its own, so it is refused with one.
 
     Raises:
-        ClusterError: no such form, an open door (plain tcp to another host), nobody answers, no worker, no GPU,
-            or other versions there than here.
+        ClusterError: no such form, an open door (plain tcp to another host), nobody answers, no worker, no GPU
+            where one was asked for, or none with the versions that are here.
     """
     if workers is not None and workers < 1:
         raise ClusterError(f"{workers} workers were asked for; expected 1 or more.")
+    gpu = spec == "local-gpu" or spec.startswith(GPU)
+    spec = spec.removeprefix(GPU)
     with _quiet():
         if spec in {"local", "local-gpu"}:
-            with own_cluster(visible_gpus(), workers, gpu_required=spec == "local-gpu") as client:
+            with own_cluster(visible_gpus(), workers, gpu_required=gpu) as client:
                 yield client
             return
         elastic = is_elastic(spec)
@@ -51,14 +54,12 @@ def open_cluster(spec: str = "local", *, workers: int | None = None) -> Iterator
             )
         if elastic:
             with elastic_cluster(spec) as (client, wait_s):
-                _wait_for_worker(client, address, wait_s)
-                _check_versions(client, address)
+                _wait_for_worker(client, address, wait_s, gpu=gpu)
                 yield client
             return
         client = _connect(address)
         try:
-            _wait_for_worker(client, address, _FIRST_WORKER_S)
-            _check_versions(client, address)
+            _wait_for_worker(client, address, _FIRST_WORKER_S, gpu=gpu)
             yield client
         finally:
             client.close()
@@ -82,38 +83,30 @@ def _connect(address: str) -> Client:
     raise ClusterError(f"No Dask scheduler answers at {address} ({why}). {advice}")
 
 
-def _wait_for_worker(client: Client, address: str, seconds: float) -> None:
+def _wait_for_worker(client: Client, address: str, seconds: float, *, gpu: bool) -> None:
+    """Wait for a worker, and where a GPU was asked for for one that has it; refuse where none comes or none fits."""
     end = time.monotonic() + seconds
+    wanted = {"GPU": 1.0} if gpu else None
+    while True:
+        known = known_workers(client)
+        if any(takes_work(worker, wanted) for worker in known.values()):
+            break
+        if time.monotonic() > end:
+            raise ClusterError(_no_worker(address, seconds, without_gpu=len(known) if gpu else 0))
+        time.sleep(0.2)
+    check_workers(client, where=address)
+
+
+def _no_worker(address: str, seconds: float, *, without_gpu: int) -> str:
+    if without_gpu:
+        return (
+            f"A GPU was asked for, but none of the {without_gpu} workers at {address} has one, after {seconds:.0f} s. "
+            'Start a worker for each GPU with CUDA_VISIBLE_DEVICES=… and --resources "GPU=1", or leave gpu: out.'
+        )
     advice = f"Start one where this package is installed: dask worker {address} --nthreads 1"
     if is_elastic(address):
         advice = "Look at the jobs or pods that were asked for and at their logs, or raise wait_minutes in that file."
-    while not running_workers(client):
-        if time.monotonic() > end:
-            raise ClusterError(
-                f"The Dask scheduler at {address} has no worker that takes work, after {seconds:.0f} s. {advice}"
-            )
-        time.sleep(0.2)
-
-
-def _check_versions(client: Client, address: str) -> None:
-    here = facts()["versions"]
-    faults = set()
-    for found in client.run(facts, on_error="return").values():
-        if isinstance(found, BaseException):
-            faults.add(f"a worker cannot import this package ({found})")
-            continue
-        there = found["versions"]
-        faults |= {
-            f"{name} is {there.get(name, 'missing')} on a worker and {version} here"
-            for name, version in here.items()
-            if there.get(name) != version
-        }
-    if faults:
-        raise ClusterError(
-            f"The workers at {address} differ from this machine, so their results could too:\n  "
-            + "\n  ".join(sorted(faults))
-            + "\nInstall the same requirements.lock in both places."
-        )
+    return f"The Dask scheduler at {address} has no worker that takes work, after {seconds:.0f} s. {advice}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -18,8 +19,8 @@ from typing import Any, TypeVar
 
 from distributed import CancelledError, Client, Future, KilledWorker
 
+from hcs_nuclei.cluster.fitting import ADVICE, Needs, Roster, Tell
 from hcs_nuclei.cluster.inside import TOPIC, run_here
-from hcs_nuclei.cluster.workers import running_workers
 from hcs_nuclei.errors import ClusterError, UserError
 
 Shard = TypeVar("Shard")
@@ -28,6 +29,10 @@ Result = TypeVar("Result")
 #: How long a run waits while it has work and no worker: a nanny's restart takes seconds, a preempted node longer.
 _PATIENCE_S = 120.0
 _REFRESH_S = 1.0
+#: How long the small result of an ended shard may be on its way.
+_RESULT_S = 5.0
+#: How often a shard goes to other workers because all that it was given to went away; as Dask does with a dead one's.
+_MOST_MOVES = 3
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +46,8 @@ def run_shards(
     on_lost: Callable[[Shard, str], None],
     split: Callable[[Shard], Sequence[Shard]] | None = None,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    needs: Needs | None = None,
+    on_unfit: Tell = logger.warning,
     window: int = 2,
 ) -> None:
     """Give every shard to `function` on some worker, `window` to a worker at a time, and report each as it ends.
@@ -57,15 +64,17 @@ def run_shards(
         on_lost: called in this thread with a single item and the reason in words.
         split: a shard into shards of one item, None where each is one already.
         on_event: called in this thread with what `emit_event` was given, before its shard's result.
+        needs: called on each worker before it is given its first shard: what it lacks for them, in words.
+        on_unfit: called in this thread with a line for each worker that is given none, for that or other versions.
         window: shards on a worker at a time, the running one included.
 
     Raises:
         UserError: what `function` raised of that kind; all other work is cancelled.
-        ClusterError: the scheduler is gone, or no worker came for two minutes.
+        ClusterError: the scheduler is gone, or no worker that fits came for two minutes.
     """
     todo: Iterable[Shard] = shards
     companies: list[Callable[[int], int]] = [lambda workers: window * workers, lambda workers: workers, lambda _: 1]
-    with _Run(client, function, on_event) as run:
+    with _Run(client, function, on_event, Roster(client, needs, on_unfit)) as run:
         for company in companies:
             failed: list[Shard] = []
             for shard, result, error in run.outcomes(todo, company):
@@ -73,7 +82,7 @@ def run_shards(
                     on_result(shard, result)
                 elif company is companies[0]:
                     failed.extend([shard] if split is None else split(shard))
-                elif isinstance(error, KilledWorker) and company is not companies[-1]:
+                elif isinstance(error, _LOST) and company is not companies[-1]:
                     failed.append(shard)
                 else:
                     on_lost(shard, _reason(error))
@@ -85,16 +94,17 @@ def call(
     function: Callable[..., Result],
     *args: Any,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    needs: Needs | None = None,
 ) -> Result:
-    """What `function(*args)` returns on one worker; cancelled however the wait for it ends.
+    """What `function(*args)` returns on one worker that has what it `needs`; cancelled however the wait for it ends.
 
     Raises:
         Exception: what `function` raised.
-        ClusterError: the worker process died, the scheduler is gone, or no worker came for two minutes.
+        ClusterError: the worker process died, the scheduler is gone, or no worker that fits came for two minutes.
     """
-    with _Run(client, partial(_apply, function), on_event) as run:
+    with _Run(client, partial(_apply, function), on_event, Roster(client, needs, logger.warning)) as run:
         [(_, result, error)] = run.outcomes([args], lambda _: 1)
-    if isinstance(error, KilledWorker):
+    if isinstance(error, _LOST):
         raise ClusterError(f"{getattr(function, '__name__', function)} was lost: {_reason(error)}.")
     if error is not None:
         raise error
@@ -105,7 +115,17 @@ def _apply(function: Callable[..., Result], args: tuple[Any, ...]) -> Result:
     return function(*args)
 
 
+class _StrandedError(Exception):
+    """A shard that was given to workers all of which went away, several times."""
+
+
+#: The worker was lost, and the shard with it.
+_LOST = (KilledWorker, _StrandedError)
+
+
 def _reason(error: Exception) -> str:
+    if isinstance(error, _StrandedError):
+        return f"its workers went away {_MOST_MOVES + 1} times before it was done"
     if isinstance(error, KilledWorker):
         return (
             "its worker process died each time, out of memory (fewer workers have more each) or in a crash of a "
@@ -115,22 +135,33 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A shard under way: the workers that it may be done by, and how often others had it before."""
+
+    shard: Any
+    workers: frozenset[str]
+    moves: int
+
+
 class _Run:
     """One run's futures and events; leaving it cancels what is not done."""
 
     def __init__(
-        self, client: Client, function: Callable[[Any], Any], on_event: Callable[[dict[str, Any]], None] | None
+        self,
+        client: Client,
+        function: Callable[[Any], Any],
+        on_event: Callable[[dict[str, Any]], None] | None,
+        roster: Roster,
     ) -> None:
         self._client = client
         self._function = function
         self._on_event = on_event
+        self._roster = roster
         self._id = uuid.uuid4().hex
         self._inbox: SimpleQueue[Future[Any] | dict[str, Any]] = SimpleQueue()  # events and ends, in their true order
-        self._pending: dict[Future[Any], Any] = {}
+        self._pending: dict[Future[Any], _Pending] = {}
         self._submitted = 0
-        # Decided once: a run that began on GPUs does not end on processors, whose results differ.
-        has_gpu = any(worker["resources"].get("GPU") for worker in running_workers(client).values())
-        self._resources = {"GPU": 1.0} if has_gpu else None
 
     def __enter__(self) -> _Run:
         if self._on_event is not None:
@@ -150,43 +181,67 @@ class _Run:
         """Each shard with its result or error, as they end; at most `company(workers)` of them under way."""
         waiting = iter(shards)
         for workers in self._refreshed():
-            for shard in islice(waiting, max(0, company(workers) - len(self._pending)) if workers else 0):
-                self._submit(shard)
+            for lost in self._moved(workers):
+                yield lost.shard, None, _StrandedError()
+            for shard in islice(waiting, max(0, company(len(workers)) - len(self._pending)) if workers else 0):
+                self._submit(_Pending(shard, workers, 0))
             if workers and not self._pending:
                 return
             try:
                 message = self._inbox.get(timeout=_REFRESH_S)
             except Empty:
                 continue
-            if isinstance(message, Future):
-                yield self._pending.pop(message), *_outcome(message)
-            elif self._on_event is not None:
-                self._on_event(message)
+            if not isinstance(message, Future):
+                if self._on_event is not None:
+                    self._on_event(message)
+            elif message in self._pending:  # else it was moved
+                outcome = _outcome(message)
+                if outcome is None:
+                    self._inbox.put(message)
+                    continue
+                yield self._pending.pop(message).shard, *outcome
 
-    def _refreshed(self) -> Iterator[int]:
-        """The number of workers that serve this run, for ever, looked up at most once a second."""
+    def _refreshed(self) -> Iterator[frozenset[str]]:
+        """The workers that serve this run, for ever, looked up at most once a second."""
         looked = seen = -float("inf")
-        workers = 0
+        workers: frozenset[str] = frozenset()
         while True:
             now = time.monotonic()
             if now - looked > _REFRESH_S:
-                looked, workers = now, len(running_workers(self._client, self._resources))
+                workers = frozenset(self._roster.fitting())
+                looked = time.monotonic()
             if workers or seen < 0:
                 seen = now
             elif now - seen > _PATIENCE_S:
+                why = self._roster.in_words()
                 raise ClusterError(
-                    f"No worker{' with a GPU' if self._resources else ''} has taken work for {_PATIENCE_S:.0f} s. "
-                    "Start some, then run again: what is finished is kept."
+                    f"No worker{' with a GPU' if self._roster.resources else ''} has taken work for {_PATIENCE_S:.0f} "
+                    f"s.{why + chr(10) + ADVICE if why else ''} Start some, then run again: what is finished is kept."
                 )
             yield workers
 
-    def _submit(self, shard: Any) -> None:
+    def _moved(self, workers: frozenset[str]) -> list[_Pending]:
+        """Give shards whose workers are all gone to those that came; those that were moved too often are given up."""
+        stranded = {f: p for f, p in self._pending.items() if not p.workers & self._roster.known}
+        if not stranded or not workers:
+            return []
+        for future in stranded:
+            del self._pending[future]
+        self._client.cancel(list(stranded), force=True)
+        for pending in stranded.values():
+            if pending.moves < _MOST_MOVES:
+                self._submit(_Pending(pending.shard, workers, pending.moves + 1))
+        return [pending for pending in stranded.values() if pending.moves >= _MOST_MOVES]
+
+    def _submit(self, pending: _Pending) -> None:
         self._submitted += 1
         key = f"shard-{self._id}-{self._submitted}"
         # In a partial, so that Dask does not search a shard for futures.
-        work = partial(run_here, self._function, shard, self._id, key)
-        future = self._client.submit(work, key=key, pure=False, resources=self._resources)
-        self._pending[future] = shard
+        work = partial(run_here, self._function, pending.shard, self._id, key)
+        future = self._client.submit(
+            work, key=key, pure=False, workers=sorted(pending.workers), resources=self._roster.resources
+        )
+        self._pending[future] = pending
         future.add_done_callback(self._inbox.put)
 
     def _receive(self, event: tuple[float, dict[str, Any]]) -> None:
@@ -194,10 +249,10 @@ class _Run:
             self._inbox.put(event[1]["event"])
 
 
-def _outcome(future: Future[Any]) -> tuple[Any, Exception | None]:
+def _outcome(future: Future[Any]) -> tuple[Any, Exception | None] | None:
+    """An ended future's result and error; None where its worker died with the result, which is made again."""
     try:
-        # An ended future waits only where its worker died with the result, which is then made again.
-        return future.result(timeout=_PATIENCE_S), None
+        return future.result(timeout=_RESULT_S), None
     except UserError:
         raise
     except CancelledError as error:
@@ -206,4 +261,4 @@ def _outcome(future: Future[Any]) -> tuple[Any, Exception | None]:
             "finished is kept."
         ) from None
     except Exception as error:
-        return None, error
+        return None if isinstance(error, TimeoutError) and future.status != "error" else (None, error)

@@ -20,20 +20,24 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def running_workers(client: Client, resources: Mapping[str, float] | None = None) -> dict[str, dict[str, Any]]:
-    """The workers that take work now and have `resources`."""
+def known_workers(client: Client) -> dict[str, dict[str, Any]]:
+    """All workers that the scheduler knows, by address, whatever their state.
+
+    Raises:
+        ClusterError: the connection to the scheduler was lost.
+    """
     try:
-        known = client.scheduler_info(n_workers=-1)["workers"]
+        return dict(client.scheduler_info(n_workers=-1)["workers"])
     except (OSError, TimeoutError, RuntimeError) as error:
         raise ClusterError(
             f"The connection to the Dask scheduler was lost ({error}). Run again once it is back."
         ) from None
-    return {
-        address: worker
-        for address, worker in known.items()
-        if worker["status"] == "running"
-        and all(worker["resources"].get(name, 0) >= amount for name, amount in (resources or {}).items())
-    }
+
+
+def takes_work(worker: Mapping[str, Any], resources: Mapping[str, float] | None = None) -> bool:
+    """Whether a worker, as `known_workers` has it, takes work now and has `resources`."""
+    has = worker["resources"]
+    return worker["status"] == "running" and all(has.get(name, 0) >= n for name, n in (resources or {}).items())
 
 
 def facts() -> dict[str, Any]:
@@ -53,7 +57,7 @@ def describe(client: Client) -> dict[str, Any]:
         workers, gpus, threads (of all workers) and memory_bytes (of all workers) as integers; tensorflow_threads, the
         different numbers of intra-op threads to a worker (0: TensorFlow's own choice); versions, one text to a package.
     """
-    workers = running_workers(client).values()
+    workers = [worker for worker in known_workers(client).values() if takes_work(worker)]
     found = client.run(facts, on_error="ignore").values()
     return {
         "workers": len(workers),

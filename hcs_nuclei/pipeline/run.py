@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
 from hcs_nuclei.outputs.tables import well_table_path
+from hcs_nuclei.pipeline.access import shared_access
 from hcs_nuclei.pipeline.calibrate import calibrate_plate, files_of_sample, lit_sample, sample_fields
 from hcs_nuclei.pipeline.calling import nuclear_image
 from hcs_nuclei.pipeline.finish import finish_plate
@@ -47,7 +49,10 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a run tells while it goes on: `stage` is prepare, calibrate, wells or finish."""
+    """What a run tells while it goes on: `stage` is prepare, calibrate, wells or finish.
+
+    With a `remark` it tells that alone: a line for people, such as a worker that is given no work.
+    """
 
     stage: str
     plate: str
@@ -56,6 +61,7 @@ class Progress:
     nuclei: int = 0
     well: str = ""
     faults: int = 0
+    remark: str = ""
 
 
 OnProgress = Callable[[Progress], None]
@@ -100,7 +106,7 @@ def process_plate(
         with open_cluster(cluster, workers=workers) as client:
             seconds["cluster"] = time.perf_counter() - started
             started = time.perf_counter()
-            plan = begin_run(client, plan, card, overwrite=overwrite)
+            plan = begin_run(client, plan, card, on_progress, overwrite=overwrite)
             on_progress(Progress("calibrate", plan.context.plate, plan.finished, len(plan.plate.wells)))
             seconds["calibrate"] = time.perf_counter() - started
             started = time.perf_counter()
@@ -112,24 +118,23 @@ def process_plate(
     return replace(result, seconds={**_by_stage(summaries), **seconds})
 
 
-def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = False) -> Plan:
+def begin_run(
+    client: Client,
+    plan: Plan,
+    card: ModelCard,
+    on_progress: OnProgress = lambda _: None,
+    *,
+    overwrite: bool = False,
+) -> Plan:
     """Calibrate (once for a plate), write ``run.json`` and the store's skeleton: from here on the run can be resumed.
 
     Raises:
         ModelError: the model is not the one that the plan was made with; nothing has been written.
-        ClusterError: no worker could calibrate; nothing has been written.
+        ClusterError: no worker reaches plate, output and model, or none could calibrate; nothing has been written.
         RunFailedError: the run directory cannot be written any more.
     """
-    from hcs_nuclei.cluster import call
-
+    plan = _calibrated(client, plan, card, on_progress)
     context = plan.context
-    if plan.record is None:
-        sample, lit = sample_fields(plan.plate, context.nuclear.token, context.settings.z), lit_sample(plan)
-        remote = files_of_sample(plan.plate, (*sample, *lit))
-        calibration: Calibration = call(client, calibrate_plate, context, sample, plan.illumination, lit, remote)
-        context = replace(context, calibration=calibration)
-        jobs = tuple(WellJob.of(context, plan.plate, w) for w in plan.plate.wells)
-        plan = replace(plan, context=context, outstanding=jobs, record=_record(plan, card, calibration))
     try:
         if overwrite:
             set_aside(context.run_dir)
@@ -147,6 +152,28 @@ def begin_run(client: Client, plan: Plan, card: ModelCard, *, overwrite: bool = 
             "permission, then start the run again."
         ) from error
     return plan
+
+
+def _calibrated(client: Client, plan: Plan, card: ModelCard, on_progress: OnProgress) -> Plan:
+    """`plan` with its calibration, made on a worker where it was not before; some worker can do the wells."""
+    from hcs_nuclei.cluster import call, check_workers
+
+    context = plan.context
+    with shared_access(plan) as access:
+        check_workers(client, access, tell=partial(_remark, plan, on_progress))
+        if plan.record is not None:
+            return plan
+        sample, lit = sample_fields(plan.plate, context.nuclear.token, context.settings.z), lit_sample(plan)
+        remote = files_of_sample(plan.plate, (*sample, *lit))
+        given = (context, sample, plan.illumination, lit, remote)
+        calibration: Calibration = call(client, calibrate_plate, *given, needs=access)
+    context = replace(context, calibration=calibration)
+    jobs = tuple(WellJob.of(context, plan.plate, w) for w in plan.plate.wells)
+    return replace(plan, context=context, outstanding=jobs, record=_record(plan, card, calibration))
+
+
+def _remark(plan: Plan, on_progress: OnProgress, line: str) -> None:
+    on_progress(Progress("prepare", plan.context.plate, plan.finished, len(plan.plate.wells), remark=line))
 
 
 def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _: None) -> list[WellSummary]:
@@ -175,15 +202,18 @@ def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _
 
     workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     try:
-        run_shards(
-            client,
-            process_shard,
-            make_shards(context, plan.outstanding, workers),
-            on_result=lambda _, made: summaries.extend(made),
-            on_lost=on_lost,
-            split=Shard.split,
-            on_event=lambda event: tell(str(event["well"]), int(event["nuclei"]), list(event["statuses"])),
-        )
+        with shared_access(plan) as access:
+            run_shards(
+                client,
+                process_shard,
+                make_shards(context, plan.outstanding, workers),
+                on_result=lambda _, made: summaries.extend(made),
+                on_lost=on_lost,
+                split=Shard.split,
+                on_event=lambda event: tell(str(event["well"]), int(event["nuclei"]), list(event["statuses"])),
+                needs=access,
+                on_unfit=partial(_remark, plan, on_progress),
+            )
     except (UserError, OSError) as error:  # too late to be refused: the run has begun
         raise RunFailedError(str(error)) from error
     return summaries
