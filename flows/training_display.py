@@ -13,6 +13,7 @@ from prefect.logging import get_run_logger
 
 from flows.display import artifact_key, shown
 from hcs_nuclei.training.comparison import Comparison
+from hcs_nuclei.training.retraining import epoch_in_words
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LOG_EVERY_S = 15.0
@@ -35,7 +36,7 @@ class EpochDisplay:
         now, last = time.monotonic(), row["epoch"] == self._epochs
         if last or now >= self._next_line:
             self._next_line = now + _LOG_EVERY_S
-            get_run_logger().info("%s", in_words(row, self._epochs))
+            get_run_logger().info("%s", epoch_in_words(row, self._epochs))
         shown(self._update)
         if last or now >= self._next_curves:
             self._next_curves = now + _CURVES_EVERY_S
@@ -43,7 +44,7 @@ class EpochDisplay:
 
     def _update(self) -> None:
         row = self._rows[-1]
-        percent, words = 100.0 * row["epoch"] / self._epochs, in_words(row, self._epochs)
+        percent, words = 100.0 * row["epoch"] / self._epochs, epoch_in_words(row, self._epochs)
         if self._artifact is None:
             key = artifact_key(self._title, "training-progress")
             self._artifact = cast(UUID, create_progress_artifact(percent, key=key, description=words))
@@ -54,14 +55,8 @@ class EpochDisplay:
         create_markdown_artifact(
             curves(self._rows),
             key=artifact_key(self._title, "training-curves"),
-            description=in_words(self._rows[-1], self._epochs),
+            description=epoch_in_words(self._rows[-1], self._epochs),
         )
-
-
-def in_words(row: Mapping[str, Any], epochs: int) -> str:
-    """One line for people: ``Epoch 4 of 20: loss 0.512, validation 0.534; 61 s``."""
-    validation = f", validation {row['val_loss']:.4g}" if "val_loss" in row else ""
-    return f"Epoch {row['epoch']:.0f} of {epochs}: loss {row['loss']:.4g}{validation}; {row['seconds']:.0f} s"
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> str:

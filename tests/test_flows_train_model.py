@@ -14,6 +14,7 @@ from hcs_nuclei.errors import SettingsError, UserError
 from hcs_nuclei.models import read_card, resolve_model
 from hcs_nuclei.models.store import SHIPPED
 from hcs_nuclei.training.comparison import SetSource
+from hcs_nuclei.training.retraining import epoch_in_words
 
 __all__ = ["server"]
 pytestmark = pytest.mark.timeout(1200)
@@ -78,13 +79,13 @@ def test_a_candidate_starts_from_the_current_model_or_from_nothing(tmp_path: Pat
 
 
 def test_curves_are_lines_and_a_table() -> None:
-    from flows.training_display import curves, in_words
+    from flows.training_display import curves
 
     rows = [
         {"epoch": 1, "loss": 0.9, "val_loss": 0.8, "seconds": 12.0},
         {"epoch": 2, "loss": 0.1, "val_loss": 0.8, "seconds": 11.0},
     ]
-    assert in_words(rows[1], 20) == "Epoch 2 of 20: loss 0.1, validation 0.8; 11 s"
+    assert epoch_in_words(rows[1], 20) == "Epoch 2 of 20: loss 0.1, validation 0.8; 11 s"
     lines = curves(rows).splitlines()
     assert lines[:2] == ["`█▁` loss  ", "`▁▁` val loss  "]
     assert lines[-1] == "| 2 | 0.1 | 0.8 | 11 |"

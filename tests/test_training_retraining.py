@@ -14,6 +14,7 @@ import tifffile
 from annotated_folders import annotated_folder
 from pipeline_runs import other_model
 
+from hcs_nuclei.cli import main
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.errors import DatasetError, RunFailedError, UserError
 from hcs_nuclei.models import read_card, resolve_model
@@ -137,6 +138,27 @@ def test_a_killed_worker_costs_an_epoch_and_no_more(tmp_path: Path) -> None:
     assert len(begun) <= 5
     assert [path.name for path in (job.out / CHECKPOINT).glob("*.h5")] == ["epoch-00004.weights.h5"]
     assert (directory, card.name, card.training["settings"]["parent"]) == (job.out, "new", settings.parent)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_command_trains_on_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = annotated_folder(tmp_path / "data", ["train", "val"]), tmp_path / "out"
+    (data / "labels" / "f9.tif").write_bytes(b"no image")
+    asked = ["--data", str(data), "--out", str(out), "--from", "default", "--epochs", "1", "--batches", "1"]
+    command = ["train", *asked, "--learning-rate", "1e-7", "--cluster", "local"]
+    (data / "index.csv").write_text("name,split\nf0,train\nf1,val\nf9,train\n")
+    assert main(command) == 2
+    assert "f9: no image" in capsys.readouterr().err
+
+    assert main([*command, "--skip-faulty"]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}\n"
+    assert f"What the training says: {out / LOG_FILE}\nEpoch 1 of 1: loss " in told.err
+    assert "val:\n1 images, " in told.err
+    settings = read_card(out).training["settings"]
+    assert (settings["warmup_batches"], settings["learning_rate"]) == (1, 1e-7)
+    assert settings["parent"] == resolve_model()[1].identifier
 
 
 @pytest.mark.slow

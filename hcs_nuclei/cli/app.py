@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hcs_nuclei.cli import annotate, models, plates, process, serve, store
+from hcs_nuclei.cli import annotate, models, plates, process, serve, store, train
 from hcs_nuclei.errors import HcsNucleiError, UserError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 plates.register(app)
 process.register(app)
 models.register(app)
+train.register(app)
 serve.register(app)
 store.register(app)
 annotate.register(app)

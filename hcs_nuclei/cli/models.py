@@ -1,4 +1,4 @@
-"""``segment``, ``evaluate`` and ``train``: single images, figures, and where models come from."""
+"""``segment`` and ``evaluate``: single images, and how well a model does on annotated ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
-from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, SettingsError
+from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError
 
 SkipFaultyOption = Annotated[
     bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
@@ -22,7 +22,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
     app.command()(segment)
     app.command()(evaluate)
-    app.command()(train)
 
 
 def segment(
@@ -126,67 +125,7 @@ def evaluate(
     if json_to is not None:
         write_json(json_to, {**evaluation.figures, "per_image": [asdict(figures) for figures in evaluation.images]})
     if json_to != "-":
-        typer.echo(_figures_text(evaluation.figures))
-
-
-def train(
-    data: Annotated[list[Path], typer.Option(metavar="DATASET", help="Annotated images with train and val splits.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model and its checkpoints are written.")],
-    parent: Annotated[
-        str | None, typer.Option("--from", metavar="MODEL", help="Model whose weights to start from; ID or DIR.")
-    ] = None,
-    architecture: Annotated[
-        str | None, typer.Option(help="unet or mobilenetv2-unet; left out, that of --from, else unet.")
-    ] = None,
-    encoder_weights: Annotated[
-        str,
-        typer.Option(metavar="none|imagenet|FILE", help="What the encoder of mobilenetv2-unet begins with."),
-    ] = "none",
-    freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="Keep the encoder of mobilenetv2-unet as it begins.")
-    ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Left out, the default of the recipe.")] = None,
-    modality: Annotated[str | None, typer.Option(help="Train on images of this modality; left out, on all.")] = None,
-    skip_faulty: SkipFaultyOption = False,
-    thresholds_of: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Take thresholds and confidence from this model, and train on val too."),
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name in the model's card.")] = "",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Train a model; started again with the same arguments it goes on from the last finished epoch."""
-    from contextlib import redirect_stdout
-
-    from pydantic import ValidationError
-
-    from hcs_nuclei.segmentation.network import ARCHITECTURES
-    from hcs_nuclei.training.fit import FitSettings, start_from
-    from hcs_nuclei.training.train import train_model
-
-    if architecture is not None and architecture not in ARCHITECTURES:
-        raise typer.BadParameter(f"{architecture!r}; known are {', '.join(ARCHITECTURES)}", param_hint="--architecture")
-    asked = {"architecture": architecture, "epochs": epochs}
-    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
-    given |= {"seed": seed, "encoder_weights": encoder_weights, "freeze_encoder": freeze_encoder}
-    try:
-        settings = FitSettings(**given) if parent is None else start_from(parent, **given)
-    except ValidationError as error:
-        raise SettingsError("; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())) from None
-    with redirect_stdout(sys.stderr):  # Keras prints how it gets on to stdout, which is for data
-        card = train_model(
-            data,
-            out,
-            settings,
-            modality=modality,
-            name=name,
-            skip_faulty=skip_faulty,
-            thresholds_of=thresholds_of,
-            verbose=2,
-        )
-    for split, figures in card.evaluation.items():
-        print(f"{split}:\n{_figures_text(figures)}", file=sys.stderr)
-    typer.echo(str(out))
+        typer.echo(figures_text(evaluation.figures))
 
 
 def _read_loose(path: Path) -> Any:
@@ -209,7 +148,7 @@ def _read_loose(path: Path) -> Any:
         return pixels
 
 
-def _figures_text(figures: dict[str, Any]) -> str:
+def figures_text(figures: dict[str, Any]) -> str:
     """The figures of all images, then a block for each modality where there are several."""
     pooled, pixels, ece = figures["pooled_ap"], figures["pixels"], figures["confidence"]["ece"]
     lines = [
@@ -226,5 +165,5 @@ def _figures_text(figures: dict[str, Any]) -> str:
         "confidence   " + ("nothing found" if ece is None else f"expected calibration error {ece:.3f}"),
     ]
     for name, of_modality in figures.get("modalities", {}).items():
-        lines += ["", f"{name}: {_figures_text(of_modality)}"]
+        lines += ["", f"{name}: {figures_text(of_modality)}"]
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from hcs_nuclei.errors import HcsNucleiError, RunConflictError, UserError
+from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.training.fit import FitSettings
 from hcs_nuclei.training.train import train_model
 
@@ -36,16 +37,30 @@ class TrainingJob(BaseModel):
     parent_directory: Path | None = None
     modality: str | None = None
     name: str = ""
+    skip_faulty: bool = False
+    thresholds_of: str | None = None
+
+    def run(self) -> ModelCard:
+        """Train in this process; see :func:`hcs_nuclei.training.train.train_model`."""
+        return train_model(
+            self.datasets,
+            self.out,
+            self.settings.model_copy(update={"parent_directory": self.parent_directory}),
+            modality=self.modality,
+            name=self.name,
+            skip_faulty=self.skip_faulty,
+            thresholds_of=self.thresholds_of,
+            verbose=2,
+        )
 
 
 def main() -> int:
     """Do the job that stands on stdin; returns 0, or 2 where it cannot be done as it stands, or 1."""
     job = TrainingJob.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    settings = job.settings.model_copy(update={"parent_directory": job.parent_directory})
     try:
         with _alone(job.out):
-            train_model(job.datasets, job.out, settings, modality=job.modality, name=job.name, verbose=2)
+            job.run()
     except HcsNucleiError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
