@@ -31,6 +31,7 @@ from hcs_nuclei.cluster import (
     shards,
     should_stop,
 )
+from hcs_nuclei.cluster.local import visible_gpus
 from hcs_nuclei.errors import ClusterError, ModelError
 
 TESTS = Path(__file__).parent
@@ -269,6 +270,44 @@ def test_each_gpu_has_one_worker_that_sees_it_alone(monkeypatch: pytest.MonkeyPa
         assert describe(client)["gpus"] == 2
         ends = run(client, samples.environment, ["CUDA_VISIBLE_DEVICES"])
     assert ends.results["CUDA_VISIBLE_DEVICES"] in {"3", "5"}
+
+
+LISTED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-2c5d)
+  MIG 3g.20gb     Device  0: (UUID: MIG-a1)
+  MIG 3g.20gb     Device  1: (UUID: MIG-b2)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-77ab)
+"""
+LISTINGS = {
+    "two, one of them in parts": (f"cat <<'END'\n{LISTED}END", ["MIG-a1", "MIG-b2", "1"]),
+    "a driver without a device": ("echo 'No devices were found'; exit 6", []),
+    "a tool without a driver": ("echo 'NVIDIA-SMI has failed' >&2; exit 9", []),
+}
+
+
+@pytest.mark.parametrize(("script", "found"), LISTINGS.values(), ids=LISTINGS.keys())
+def test_gpus_are_those_that_the_driver_lists(
+    script: str, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f'#!/bin/bash\n[ "$*" = -L ] || exit 2\n{script}\n')
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == found
+    if not found:
+        with pytest.raises(ClusterError, match="no GPU is visible"), open_cluster("gpu:local"):
+            pass
+
+
+def test_worker_stays_on_the_cores_next_to_its_gpu_where_dask_cuda_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    utils = pytest.importorskip("dask_cuda.utils", reason="needs dask-cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    core = min(os.sched_getaffinity(0))
+    monkeypatch.setattr(utils, "get_cpu_affinity", lambda gpu: [core])  # of the driver, which is not here
+    with open_cluster("local-gpu") as client:
+        assert set(map(tuple, client.run(os.sched_getaffinity, 0).values())) == {(core,)}
+        assert set(client.run(samples.environment, "CUDA_VISIBLE_DEVICES").values()) == {"0", "1"}
 
 
 def program(spec: str, workers: int | None, work: str) -> list[str]:

@@ -206,13 +206,13 @@ def test_gpu_that_is_asked_for_has_to_be_there(tmp_path: Path, monkeypatch: pyte
 
 LACKING = {
     "another version": (lambda folder: claiming(folder), r"numpy is 0\.0\.1 on a worker and \d"),
-    "another package": (lambda folder: _empty_package(folder), r"cannot use this package \(ModuleNotFoundError"),
+    "another package": (lambda folder: _other_package(folder), r"cannot use this package \(ImportError: an old one"),
 }
 
 
-def _empty_package(folder: Path) -> str:
+def _other_package(folder: Path) -> str:
     (folder / "hcs_nuclei").mkdir(parents=True)
-    (folder / "hcs_nuclei" / "__init__.py").touch()
+    (folder / "hcs_nuclei" / "__init__.py").write_text("raise ImportError('an old one')\n")
     return str(folder)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing.resource_tracker
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -67,7 +70,9 @@ def _start(count: int, gpus: Sequence[str], scratch: str) -> SpecCluster:
         "dashboard": False,
         "dashboard_address": "127.0.0.1:0",
     }
-    pinned = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {"GPU": 1}} for gpu in gpus[:count]]
+    pinned = [
+        {"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {"GPU": 1}, **_near_cores(gpu)} for gpu in gpus[:count]
+    ]
     return SpecCluster(
         # No failures allowed: whatever waited on a dying worker comes back at once and is tried in smaller company.
         scheduler={
@@ -80,6 +85,20 @@ def _start(count: int, gpus: Sequence[str], scratch: str) -> SpecCluster:
         security=common["security"],
         silence_logs=logging.CRITICAL,
     )
+
+
+def _near_cores(gpu: str) -> dict[str, Any]:
+    """Options that keep a worker on the cores next to its GPU, as dask-cuda does; none where that is not installed.
+
+    Nothing else of dask-cuda is used: its workers see every GPU, their own first, and TensorFlow takes all it sees.
+    """
+    try:
+        plugins, utils = (importlib.import_module(f"dask_cuda.{name}") for name in ("plugins", "utils"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where the driver does not tell: every core
+            return {"plugins": [plugins.CPUAffinity(utils.get_cpu_affinity(utils.nvml_device_index(0, gpu)))]}
+    except Exception:  # of the driver's libraries; a GPU works without its nearest cores
+        return {}
 
 
 def _worker_config(threads: int) -> dict[str, Any]:
@@ -134,7 +153,10 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may name here, one entry to a GPU; asked of the driver: TensorFlow would take one."""
+    """What CUDA_VISIBLE_DEVICES may name here, one entry to a GPU; asked of the driver: TensorFlow would take one.
+
+    A GPU that is divided (MIG) is as many as it has parts.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in (part.strip() for part in chosen.split(",")) if name not in {"", "-1"}]
@@ -145,4 +167,10 @@ def visible_gpus() -> list[str]:
         listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):  # a driver without a device
         return []
-    return [str(index) for index, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+    found: list[list[str]] = []
+    for line in listed.splitlines():
+        if line.startswith("GPU "):
+            found.append([])
+        elif found and (part := re.search(r"\bUUID: (MIG-[^)\s]+)", line)):
+            found[-1].append(part[1])
+    return [name for index, parts in enumerate(found) for name in parts or [str(index)]]
