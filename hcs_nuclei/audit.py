@@ -15,7 +15,7 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.home import home_directory
+from hcs_nuclei.logs import scrub
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -72,6 +73,8 @@ def write_audit(
         new=new,
         reason=reason,
     )
+    # What is only ever appended to would keep a secret for ever.
+    entry = Entry.model_validate(_scrubbed(entry.model_dump()))
     line = json.dumps(entry.model_dump(), ensure_ascii=False).encode() + b"\n"
     path = audit_path()
     try:
@@ -97,15 +100,43 @@ def read_audit() -> Iterator[Entry]:
 
     A line that is no entry, such as one that a full disk cut off, is passed over: it must not hide the others.
     """
+    for line in _lines():
+        if (entry := _entry(line)) is not None:
+            yield entry
+
+
+def last_entry(subject: str, whats: Collection[str]) -> Entry | None:
+    """The last entry of one of these kinds about `subject`; None where there is none."""
+    marks = [json.dumps(what).encode() for what in whats]
+    for line in reversed(_lines()):
+        # Most lines of a long log are about something else, and need not be read whole.
+        if any(mark in line for mark in marks):
+            entry = _entry(line)
+            if entry is not None and entry.what in whats and entry.subject == subject:
+                return entry
+    return None
+
+
+def _lines() -> list[bytes]:
     try:
-        lines = audit_path().read_bytes().splitlines()
+        return audit_path().read_bytes().splitlines()
     except FileNotFoundError:
-        return
-    for line in lines:
-        try:
-            yield Entry.model_validate_json(line)
-        except ValidationError:
-            continue
+        return []
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        return Entry.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _scrubbed(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(inner) for inner in value]
+    return scrub(value) if isinstance(value, str) else value
 
 
 def _user() -> str:

@@ -7,6 +7,7 @@ waiting for a store then holds nothing else up.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
@@ -27,7 +28,11 @@ ReadImage = Callable[[Sequence[Plane]], npt.NDArray[Any]]
 
 @dataclass(slots=True)
 class View:
-    """One field at one time point on its way through the stages."""
+    """One field at one time point on its way through the stages.
+
+    `faults` has a kind for each channel that has one; `seconds` were spent on reading, which ended at `read_at`
+    (``time.perf_counter``).
+    """
 
     field: Field
     timepoint: int
@@ -35,6 +40,9 @@ class View:
     prediction: Prediction | None = None
     status: str = "ok"
     error: str = ""
+    faults: list[str] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    read_at: float = 0.0
 
 
 def open_images(
@@ -65,11 +73,13 @@ class _WellInput:
 
     def read(self, site: Field, timepoint: int) -> View:
         """One of the views; in the thread that reads, where waiting for a store holds nothing else up."""
-        context = self._context
+        context, start = self._context, time.perf_counter()
         if self._image is None:
             planes = [p for at, t in self._views for c in context.channels for p in _planes(context, at, c, t)]
             self._image = self._staged.enter_context(open_images(context, self._remote, planes))
         view = read_view(context, self._image, site, timepoint)
+        view.read_at = time.perf_counter()
+        view.seconds = view.read_at - start
         self._left -= 1
         if not self._left:
             self._staged.close()
@@ -105,6 +115,7 @@ def read_view(context: Context, image_of: ReadImage, site: Field, timepoint: int
         if not planes:
             if nuclear:
                 view.status, view.error = "missing", f"no {channel.name} plane is expected or there at this time point"
+                view.faults.append("missing")
                 return view
             continue
         lost = [p for p in planes if not p.path]
@@ -112,6 +123,7 @@ def read_view(context: Context, image_of: ReadImage, site: Field, timepoint: int
             which = f" (z {ranges(p.z for p in lost)})" if len(planes) > 1 else ""
             why = f" ({lost[0].error})" if lost[0].error else ""
             fault = f"{channel.name} plane is not there{which}{why}"
+            view.faults.append("missing")
             if nuclear:
                 view.status, view.error = "missing", fault
                 return view
@@ -127,6 +139,7 @@ def read_view(context: Context, image_of: ReadImage, site: Field, timepoint: int
                     fault="wrong-size",
                 )
         except PlaneError as error:
+            view.faults.append(error.fault)
             if nuclear:
                 view.status, view.error = "unreadable", f"{channel.name} ({error.fault}): {error}"
                 return view

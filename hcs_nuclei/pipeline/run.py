@@ -25,8 +25,9 @@ from hcs_nuclei.pipeline.calling import nuclear_image
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards
 from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
+from hcs_nuclei.pipeline.summary import WellSummary
 from hcs_nuclei.pipeline.treatments import layout_words
-from hcs_nuclei.pipeline.well import WellSummary, fail_well, process_shard
+from hcs_nuclei.pipeline.well import fail_well, process_shard
 from hcs_nuclei.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a run tells while it goes on: `stage` is prepare, calibrate, wells or finish.
+    """What a run tells while it goes on: `stage` is prepare, calibrate, wells or finish; `made` is the last well.
 
     With a `remark` it tells that alone: a line for people, such as a worker that is given no work.
     """
@@ -61,6 +62,7 @@ class Progress:
     nuclei: int = 0
     well: str = ""
     faults: int = 0
+    made: WellSummary | None = None
     remark: str = ""
 
 
@@ -189,16 +191,16 @@ def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _
     summaries: list[WellSummary] = []
     told: dict[str, tuple[int, int]] = {}  # a well is told of again where its worker died later in the same shard
 
-    def tell(well: str, nuclei: int, statuses: list[str] | tuple[str, ...]) -> None:
-        told[well] = nuclei, sum(s != "ok" for s in statuses)
+    def tell(made: WellSummary) -> None:
+        told[made.well] = made.nuclei, sum(status != "ok" for status in made.statuses)
         done, total = plan.finished + len(told), plan.finished + len(plan.outstanding)
         all_nuclei, faults = (sum(numbers) for numbers in zip(*told.values(), strict=True))
-        on_progress(Progress("wells", context.plate, done, total, all_nuclei, well, faults))
+        on_progress(Progress("wells", context.plate, done, total, all_nuclei, made.well, faults, made))
 
     def on_lost(shard: Shard, reason: str) -> None:
         for job in shard.jobs:
             summaries.append(fail_well(context, job, reason))
-            tell(job.well.name, 0, summaries[-1].statuses)
+            tell(summaries[-1])
 
     workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     try:
@@ -210,7 +212,7 @@ def process_wells(client: Client, plan: Plan, on_progress: OnProgress = lambda _
                 on_result=lambda _, made: summaries.extend(made),
                 on_lost=on_lost,
                 split=Shard.split,
-                on_event=lambda event: tell(str(event["well"]), int(event["nuclei"]), list(event["statuses"])),
+                on_event=lambda event: tell(WellSummary.of_event(event)),
                 needs=access,
                 on_unfit=partial(_remark, plan, on_progress),
             )

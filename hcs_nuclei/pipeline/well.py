@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from hcs_nuclei.cluster import emit_event, should_stop
 from hcs_nuclei.columns import committed_field_columns, nucleus_columns
 from hcs_nuclei.errors import OutputError, UserError
+from hcs_nuclei.logs import set_up_logs
 from hcs_nuclei.measurement import (
     FieldNuclei,
     correct,
@@ -30,26 +31,18 @@ from hcs_nuclei.measurement import (
     measure_position,
     middle_of_fields,
 )
+from hcs_nuclei.metrics import count_here
 from hcs_nuclei.models.loading import load_segmenter
 from hcs_nuclei.outputs.ome_zarr import WellWriter
 from hcs_nuclei.outputs.tables import well_table_path, write_well
 from hcs_nuclei.pipeline.illumination import profiles_of
 from hcs_nuclei.pipeline.plan import Context, Shard, WellJob
 from hcs_nuclei.pipeline.reading import View, read_ahead
+from hcs_nuclei.pipeline.summary import WellSummary, log_well
 from hcs_nuclei.plate import Well
 from hcs_nuclei.segmentation.predict import Prediction, Segmenter
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-@dataclass(frozen=True, slots=True)
-class WellSummary:
-    """What crosses back to the run: counts and times of one well, never pixels."""
-
-    well: str
-    nuclei: int
-    statuses: tuple[str, ...]
-    seconds: Mapping[str, float]
 
 
 def process_shard(shard: Shard) -> list[WellSummary]:
@@ -59,6 +52,7 @@ def process_shard(shard: Shard) -> list[WellSummary]:
         ModelError: the model is not there or not the one that the run began with.
         OutputError: the output cannot be written (a full disk, no permission).
     """
+    set_up_logs()
     context = shard.context
     segmenter = load_segmenter(context.model_directory, context.model_sha256)
     ended: list[Future[WellSummary | None]] = []
@@ -73,14 +67,16 @@ def process_shard(shard: Shard) -> list[WellSummary]:
             for job in shard.jobs:
                 runs.append(run := _WellRun(context, job, segmenter))
                 for _ in range(len(job.well.fields) * context.timepoints):
-                    view = run.timed("read", next(views).result)
+                    view = run.timed("idle", next(views).result)
+                    run.spent("read", view.seconds)
                     if should_stop():
                         return []
                     if view.status in ("ok", "incomplete"):
+                        run.spent("wait", time.perf_counter() - view.read_at)
                         run.timed("network", partial(_predict, view, context, segmenter))
                     ended.append(finishing.submit(run.take, view))
                     if len(ended) > 2:
-                        ended[-3].result()
+                        run.timed("idle", ended[-3].result)
                 ended.append(finishing.submit(run.commit))
             return [summary for future in ended if (summary := future.result()) is not None]
         finally:
@@ -110,7 +106,7 @@ def fail_well(context: Context, job: WellJob, reason: str) -> WellSummary:
             fingerprint=job.fingerprint,
             measured=context.measured,
         )
-    return WellSummary(job.well.name, 0, tuple("failed" for _ in rows), {})
+    return WellSummary(job.well.name, 0, tuple("failed" for _ in rows), {}, {"failed": len(rows)})
 
 
 class _WellRun:
@@ -128,12 +124,17 @@ class _WellRun:
         self._stack_of: dict[int, dict[int, tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]]] = {}
         self._numbers: dict[int, int] = {}
         self._seconds: dict[str, float] = {}
+        self._faults: Counter[str] = Counter()
+
+    def spent(self, stage: str, seconds: float) -> None:
+        """Add to the seconds of `stage`."""
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def timed(self, stage: str, action: Any) -> Any:
         """Call `action` and add its seconds to `stage`."""
         start = time.perf_counter()
         result = action()
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.spent(stage, time.perf_counter() - start)
         return result
 
     def take(self, view: View) -> None:
@@ -147,6 +148,7 @@ class _WellRun:
                 view.status, view.error = "failed", f"{type(error).__name__}: {error}"
         if view.status not in ("ok", "incomplete"):
             self._rows.append(_field_row(self._context, self._job.well, view))
+        self._faults.update([*view.faults, *(["failed"] if view.status == "failed" else [])])
         view.images, view.prediction = {}, None
         if view.timepoint == self._context.timepoints - 1:
             with _disk_errors(self._context, self._job.well):
@@ -179,8 +181,11 @@ class _WellRun:
             sum(n for n in counts if isinstance(n, int)),
             tuple(str(row["status"]) for row in self._rows),
             self._seconds,
+            dict(self._faults),
         )
-        emit_event({"well": summary.well, "nuclei": summary.nuclei, "statuses": list(summary.statuses)})
+        count_here(summary.counts())
+        log_well(context, summary, self._rows)
+        emit_event(summary.as_event())
         return summary
 
     def close(self) -> None:

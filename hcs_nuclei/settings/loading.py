@@ -15,7 +15,13 @@ from hcs_nuclei.settings.recipe import Settings
 
 ENV_PREFIX = "HCS_NUCLEI_"
 #: Variables with the prefix that are not settings of an assay.
-_ENV_OTHER = {"HCS_NUCLEI_HOME", "HCS_NUCLEI_ALLOW_PLAIN_TCP", "HCS_NUCLEI_ALLOWED_ROOTS"}
+_ENV_OTHER = {
+    "HCS_NUCLEI_HOME",
+    "HCS_NUCLEI_ALLOW_PLAIN_TCP",
+    "HCS_NUCLEI_ALLOWED_ROOTS",
+    "HCS_NUCLEI_LOG_FORMAT",
+    "HCS_NUCLEI_METRICS_FILE",
+}
 #: Settings that name a file, or hold a word instead.
 _FILES = ("layout", "barcodes", "exclusions")
 
