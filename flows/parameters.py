@@ -7,12 +7,22 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.roots import check_roots, places_of_settings
+from flows.roots import check_cluster, check_roots, places_of_settings
 from hcs_nuclei.settings import Settings
 
 ClusterSpec = Annotated[
     str,
-    Field(title="Dask cluster", description="local, local-gpu, tcp://host:port, tls://host:port, or a scheduler file."),
+    Field(
+        min_length=1,
+        title="Dask cluster",
+        description=(
+            "local: worker processes on the machine that runs the flow; local-gpu: one to each of its GPUs, refused "
+            "without; tls://HOST:PORT or tcp://127.0.0.1:PORT: a running Dask scheduler; file:PATH: its scheduler "
+            "file; slurm:FILE: SLURM jobs as that YAML file describes them; kubernetes:FILE: the DaskCluster of that "
+            "manifest. With gpu: before any of these it is refused where no worker has a GPU."
+        ),
+        examples=["local", "local-gpu", "tls://scheduler:8786", "file:/data/scheduler.json", "slurm:/data/gpu.yaml"],
+    ),
 ]
 WorkerCount = Annotated[
     int | None,
@@ -41,6 +51,13 @@ class RunParameters(BaseModel):
     retry_failed: bool = Field(
         default=False, title="Retry wells with faults", description="Without it they count as done."
     )
+    performance_report: bool = Field(
+        default=False, title="Dask performance report", description="Write performance.html into the run directory."
+    )
+    recipe: str = Field(
+        default="", title="Name of the recipe", description="What the settings are called, for the audit log."
+    )
+    reason: str = Field(default="", title="Reason", description="Why, for the audit log.")
 
     def check_places(self) -> None:
         """Refuse what lies outside the allowed roots.
@@ -48,16 +65,16 @@ class RunParameters(BaseModel):
         Raises:
             SettingsError: names the first such place.
         """
-        is_file = self.cluster.startswith("file:") or Path(self.cluster).is_file()
-        scheduler = [("Scheduler file", self.cluster.removeprefix("file:"))] if is_file else []
-        check_roots([("Output directory", self.out), *places_of_settings(self.settings), *scheduler])
+        check_roots([("Output directory", self.out), *places_of_settings(self.settings)])
+        check_cluster(self.cluster)
 
 
 class _OnePlate(BaseModel):
     plate: str = Field(
         min_length=1,
         title="Plate directory",
-        description="The vendor's directory, as the machine that runs the flow sees it; only ever read.",
+        description="The vendor's directory, as the machine that runs the flow sees it, or its URL; only ever read.",
+        examples=["/data/plates/HT0001", "s3://screens/plates/HT0001"],
     )
 
 
@@ -75,7 +92,7 @@ class ProcessPlateParameters(RunParameters, _OnePlate):  # in this order the for
         Raises:
             SettingsError: names the first such place.
         """
-        check_roots([("Plate directory", self.plate)])
+        check_roots([], [("Plate directory", self.plate)])
         super().check_places()
 
 
@@ -83,7 +100,7 @@ class _ManyPlates(BaseModel):
     plates: tuple[str, ...] = Field(
         min_length=1,
         title="Plate directories",
-        description="As the machine that runs the flow sees them; only ever read. They are processed in this order.",
+        description="As the machine that runs the flow sees them, or their URLs; only ever read, in this order.",
     )
 
 
@@ -107,7 +124,7 @@ class ProcessScreenParameters(RunParameters, _ManyPlates):
         Raises:
             SettingsError: names the first such place.
         """
-        check_roots([("Plate directory", plate) for plate in self.plates])
+        check_roots([], [("Plate directory", plate) for plate in self.plates])
         super().check_places()
 
 
@@ -153,3 +170,4 @@ class WatchPlatesParameters(BaseModel):
         watched = [("Watched directory", root) for root in self.roots]
         recipes = [("Directory of recipes", self.recipes)] if self.recipes is not None else []
         check_roots([*watched, ("Output directory", self.out), ("Service directory", self.state), *recipes])
+        check_cluster(self.cluster)

@@ -194,8 +194,8 @@ def _server_environ(state: Path, port: int) -> dict[str, str]:
 def _roots(watch: WatchPlatesParameters) -> str:
     """What runs may read and write: what the service was told of, and what its user allows besides."""
     places = [*watch.roots, watch.out, watch.state, *([watch.recipes] if watch.recipes else [])]
-    allowed = os.environ.get(ALLOWED_ROOTS, "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys(place for place in [*places, *allowed] if place))
+    allowed = os.environ.get(ALLOWED_ROOTS, "")  # whole: a URL in it has colons of its own
+    return os.pathsep.join(dict.fromkeys(place for place in [*places, allowed] if place))
 
 
 def _log(state: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.parameters import ClusterSpec, WorkerCount
-from flows.roots import check_roots
+from flows.roots import check_cluster, check_roots
 from hcs_nuclei.training.comparison import SetSource
 from hcs_nuclei.training.gate import GateSettings
 
@@ -97,6 +97,5 @@ class TrainModelParameters(BaseModel):
         places.append(("Training directory", self.out))
         if os.sep in self.model or Path(os.path.expanduser(self.model)).is_dir():
             places.append(("Model", self.model))
-        is_file = self.cluster.startswith("file:") or Path(self.cluster).is_file()
-        places += [("Scheduler file", self.cluster.removeprefix("file:"))] if is_file else []
         check_roots(places)
+        check_cluster(self.cluster)
