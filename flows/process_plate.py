@@ -12,6 +12,7 @@ from typing import cast
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.display import ProgressDisplay, result_line, show_result
@@ -19,8 +20,20 @@ from flows.endings import QUARANTINED, StoppedError, ends_in_words
 from flows.parameters import ProcessPlateParameters
 from flows.server import prefect_server
 from flows.steps import run_step
-from hcs_nuclei.cluster import open_cluster
-from hcs_nuclei.pipeline import Progress, RunResult, begin_run, end_run, prepare_plate, process_wells
+from hcs_nuclei.cluster import open_cluster, performance_report
+from hcs_nuclei.pipeline import (
+    Origin,
+    Progress,
+    RunFollower,
+    RunResult,
+    begin_run,
+    end_run,
+    follow_run,
+    followed_progress,
+    performance_file,
+    prepare_plate,
+    process_wells,
+)
 
 OnProgress = Callable[[Progress], None]
 #: Who listens in this process, beside Prefect: a function cannot be a parameter of a flow.
@@ -58,19 +71,32 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     failed, as *Failed* with the reason in one line, or as *Cancelled*. Places outside the allowed roots are refused.
     """
     parameters.check_places()
-    show = ProgressDisplay(_LISTENER.get())
+    origin = Origin(parameters.recipe, parameters.reason, str(flow_run.id or ""))
+    with follow_run(origin, get_run_logger().warning, stopping=(StoppedError,)) as follower:
+        return _process(parameters, follower)
+
+
+def _process(parameters: ProcessPlateParameters, follower: RunFollower) -> RunResult:
+    display = ProgressDisplay(_LISTENER.get())
     again = {"overwrite": parameters.overwrite, "retry_failed": parameters.retry_failed}
     prepare = partial(prepare_plate, parameters.plate, Path(parameters.out), parameters.settings, **again)
     plan, card = run_step("Prepare", prepare)
+    follower.begin(plan, card, **again)
+    show = followed_progress(follower, display)
     progress = partial(Progress, plate=plan.context.plate, done=plan.finished, total=len(plan.plate.wells))
     show(progress("prepare"))
     summaries = []
     if plan.outstanding:
-        with open_cluster(parameters.cluster, workers=parameters.workers) as client:
+        report = performance_file(plan) if parameters.performance_report else None
+        with (
+            open_cluster(parameters.cluster, workers=parameters.workers) as client,
+            performance_report(client, report, get_run_logger().warning),
+        ):
             plan = run_step("Calibrate", partial(begin_run, client, plan, card, show, overwrite=parameters.overwrite))
             show(progress("calibrate"))
             summaries = run_step("Process wells", partial(process_wells, client, plan, show))
     result = run_step("Finish", partial(end_run, plan, summaries, show))
+    follower.end(result)
     show_result(result)
     return _completed(result)
 

@@ -15,11 +15,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from hcs_nuclei.errors import SettingsError
@@ -30,7 +30,7 @@ _PLACES = ("plate", "well", "field", "run")
 #: Prefect builds its handlers from a file, of which the environment may change a class; its children inherit that.
 _PREFECT_HANDLERS = ("PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS", "PREFECT_LOGGING_HANDLERS_DEBUG_CLASS")
 #: Where this context is, for records that do not say it themselves.
-_HERE: ContextVar[dict[str, Any]] = ContextVar("here", default={})  # noqa: B039 - never changed in place
+_HERE: ContextVar[Mapping[str, Any]] = ContextVar("here", default=MappingProxyType({}))
 
 HIDDEN = "***"
 _SECRET = r"(?:password|passwd|secret|token|signature|credential|api[_-]?key|access[_-]?key|auth[_-]?string)"
@@ -145,11 +145,15 @@ def dask_setup(_: object) -> None:
 
 
 @contextmanager
-def log_places(**places: Any) -> Iterator[None]:
-    """Within it, records that do not say themselves where they belong are of this plate, run, well or field."""
-    token = _HERE.set({**_HERE.get(), **places})
+def log_places(**places: Any) -> Iterator[dict[str, Any]]:
+    """Within it, records that do not say themselves where they belong are of this plate, run, well or field.
+
+    What is yielded may be added to, when more is known.
+    """
+    here = {**_HERE.get(), **places}
+    token = _HERE.set(here)
     try:
-        yield
+        yield here
     finally:
         _HERE.reset(token)
 

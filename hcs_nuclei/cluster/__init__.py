@@ -6,6 +6,7 @@ from hcs_nuclei.cluster.address import file_of
 from hcs_nuclei.cluster.fitting import check_workers
 from hcs_nuclei.cluster.inside import emit_event, should_stop
 from hcs_nuclei.cluster.opening import open_cluster
+from hcs_nuclei.cluster.performance import performance_report
 from hcs_nuclei.cluster.shards import call, run_shards
 from hcs_nuclei.cluster.workers import describe
 
@@ -17,6 +18,7 @@ __all__ = [
     "emit_event",
     "file_of",
     "open_cluster",
+    "performance_report",
     "run_shards",
     "should_stop",
 ]

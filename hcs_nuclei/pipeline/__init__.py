@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from hcs_nuclei.pipeline.following import Origin, RunFollower, follow_run, note_recipe
 from hcs_nuclei.pipeline.plan import Context, Plan, RunResult, Shard, WellJob
 from hcs_nuclei.pipeline.prepare import prepare_plate
-from hcs_nuclei.pipeline.run import Progress, begin_run, end_run, process_plate, process_wells
+from hcs_nuclei.pipeline.run import (
+    Progress,
+    begin_run,
+    end_run,
+    followed_progress,
+    performance_file,
+    process_plate,
+    process_wells,
+)
 
 __all__ = [
     "Context",
+    "Origin",
     "Plan",
     "Progress",
+    "RunFollower",
     "RunResult",
     "Shard",
     "WellJob",
     "begin_run",
     "end_run",
+    "follow_run",
+    "followed_progress",
+    "note_recipe",
+    "performance_file",
     "prepare_plate",
     "process_plate",
     "process_wells",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,15 @@ from hcs_nuclei.outputs.reading import read_fields
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.tables import finish_tables
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions, rules_of
+from hcs_nuclei.pipeline.following import note_remade
 from hcs_nuclei.pipeline.plan import STORE, Plan
 from hcs_nuclei.pipeline.statistics import PlateStatistics
 from hcs_nuclei.pipeline.treatments import layout_of_run, record_of
 from hcs_nuclei.plate import Channel, Field, Plate, Well, row_name
 from hcs_nuclei.screening.field_flags import FieldLimits
 from hcs_nuclei.settings import WHEN_FINISHED, AggregationSettings, Settings
+
+logger = logging.getLogger("hcs_nuclei.run")
 
 
 def finish_plate(plan: Plan, record: RunRecord) -> RunRecord:
@@ -52,6 +56,8 @@ def remake_plates(
     exclusions: str = "auto",
     qc: str | None = None,
     recipe: Settings | None = None,
+    reason: str = "",
+    warn: Callable[[str], object] = logger.warning,
 ) -> None:
     """Make the tables and reports of finished runs again, from their wells; no pixel is looked at but the reports'.
 
@@ -63,6 +69,8 @@ def remake_plates(
         exclusions: ``auto`` for what it leaves out, ``none`` for nothing, or the file with other wells and fields.
         qc: which flags count, as ``aggregation.qc`` has them, None for those that counted.
         recipe: whose :data:`hcs_nuclei.settings.WHEN_FINISHED` settings take the place of its own; None for its own.
+        reason: why, for the audit log.
+        warn: told where the audit log cannot be written.
 
     Raises:
         LayoutError: the layout or the exclusions cannot be read, or do not fit the plate.
@@ -81,6 +89,9 @@ def remake_plates(
     remade = {run: _treated(run, record, asked(record.settings)) for run, record in records.items() if record}
     for run in runs:
         if run in remade:
+            record = remade[run][-1]
+            if fault := note_remade(run.resolve().name, records[run] or record, record, reason):
+                warn(fault)
             _write_tables(run, *remade[run])
         else:
             write_report(run)

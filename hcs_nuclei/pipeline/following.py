@@ -14,6 +14,7 @@ from typing import Any
 
 from hcs_nuclei.audit import audit_path, last_entry, write_audit
 from hcs_nuclei.errors import HcsNucleiError, OutputError, RunConflictError, listed
+from hcs_nuclei.logs import log_places
 from hcs_nuclei.metrics import RunMetrics
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs.provenance import ModelRecord, RunRecord, read_record
@@ -38,8 +39,8 @@ class Origin:
 class RunFollower:
     """Told of one run, in its thread: `begin` once it may begin, `made` with each well, `end` when it is finished."""
 
-    def __init__(self, origin: Origin, warn: Callable[[str], object]) -> None:
-        self._origin = origin
+    def __init__(self, origin: Origin, warn: Callable[[str], object], here: dict[str, Any]) -> None:
+        self._origin, self._here = origin, here
         self._say = _Once(warn)
         self._metrics = RunMetrics()
         self._started = time.monotonic()
@@ -50,6 +51,7 @@ class RunFollower:
         """The run was prepared, and nothing stands against it."""
         context, former = plan.context, plan.record or _former(plan)
         self._run, self._model = context.run_dir.name, _in_words(card)
+        self._here.update(plate=context.plate, run=self._run)
         about = {
             "plate": context.plate,
             "run": str(context.run_dir.absolute()),
@@ -116,19 +118,20 @@ def follow_run(
         warn: told, once each, what could not be written.
         stopping: errors that stand for Ctrl-C.
     """
-    follower = RunFollower(origin or Origin(), warn)
-    try:
-        yield follower
-    except Exception as error:
-        if isinstance(error, stopping):
+    with log_places() as here:
+        follower = RunFollower(origin or Origin(), warn, here)
+        try:
+            yield follower
+        except Exception as error:
+            if isinstance(error, stopping):
+                follower.stopped("cancelled")
+            else:
+                kind = "" if isinstance(error, HcsNucleiError) else f"{type(error).__name__}: "
+                follower.stopped("failed", kind + " ".join(str(error).split()))
+            raise
+        except BaseException:  # Ctrl-C, or what a flow run that is cancelled is sent
             follower.stopped("cancelled")
-        else:
-            kind = "" if isinstance(error, HcsNucleiError) else f"{type(error).__name__}: "
-            follower.stopped("failed", kind + " ".join(str(error).split()))
-        raise
-    except BaseException:  # Ctrl-C, or what a flow run that is cancelled is sent
-        follower.stopped("cancelled")
-        raise
+            raise
 
 
 def note(what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "") -> str:
@@ -147,12 +150,10 @@ def note_exclusions(run: str, old: Exclusions | None, new: Exclusions | None, re
     return note("exclusions.change", run, old=_excluded(old), new=_excluded(new), reason=reason)
 
 
-def note_remade(run: str, old: RunRecord, new: RunRecord, layout: str = "auto", reason: str = "") -> str:
+def note_remade(run: str, old: RunRecord, new: RunRecord, reason: str = "") -> str:
     """Write down that tables are made again from the same wells, with other exclusions, layout, gates …; as `note`."""
     fault = note_exclusions(run, old.exclusions, new.exclusions, reason)
     before, now = (r.settings.model_dump(mode="json", include=WHEN_FINISHED - {"exclusions"}) for r in (old, new))
-    if layout != "auto":
-        before["layout"], now["layout"] = old.layout.source if old.layout else "none", layout
     changed = [name for name in now if before[name] != now[name]]
     if changed and not fault:
         values = ({name: settings[name] for name in changed} for settings in (before, now))

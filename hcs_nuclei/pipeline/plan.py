@@ -20,6 +20,7 @@ from hcs_nuclei.settings import Settings
 #: Rises whenever the same input, settings and model would give other labels or features.
 ALGORITHM_VERSION = 4
 STORE = "plate.ome.zarr"
+PERFORMANCE_FILE = "performance.html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from hcs_nuclei.outputs.tables import read_commit, well_table_path
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions
 from hcs_nuclei.pipeline.illumination import check_same_illumination, known_illumination
-from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, STORE, Context, Plan, WellJob
+from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, PERFORMANCE_FILE, STORE, Context, Plan, WellJob
 from hcs_nuclei.pipeline.statistics import STATISTICS_FILES
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
 from hcs_nuclei.plate import Channel, Plate, Well, safe_name
@@ -54,6 +54,7 @@ _TABLES = (
     *STATISTICS_FILES,
     ANNDATA_FILE,
     "report.html",
+    PERFORMANCE_FILE,
     LAYOUT_FILE,
     CALLS_FILE,
     RUN_FILE,

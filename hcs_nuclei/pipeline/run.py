@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hcs_nuclei.errors import RunFailedError, UserError
 from hcs_nuclei.files import sweep
-from hcs_nuclei.measurement import supposed_of_reach
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.outputs.ome_zarr import begin_store
-from hcs_nuclei.outputs.provenance import Calibration, ChannelRecord, ModelRecord, RunRecord, Source, write_record
+from hcs_nuclei.outputs.provenance import Calibration, write_record
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.pipeline.access import shared_access
 from hcs_nuclei.pipeline.calibrate import calibrate_plate, files_of_sample, lit_sample, sample_fields
-from hcs_nuclei.pipeline.calling import nuclear_image
 from hcs_nuclei.pipeline.finish import finish_plate
-from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, Plan, RunResult, Shard, WellJob, make_shards
+from hcs_nuclei.pipeline.following import Origin, RunFollower, follow_run
+from hcs_nuclei.pipeline.plan import PERFORMANCE_FILE, Plan, RunResult, Shard, WellJob, make_shards
 from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
+from hcs_nuclei.pipeline.record import new_record
 from hcs_nuclei.pipeline.summary import WellSummary
 from hcs_nuclei.pipeline.treatments import layout_words
 from hcs_nuclei.pipeline.well import fail_well, process_shard
@@ -33,19 +32,7 @@ from hcs_nuclei.settings import Settings
 if TYPE_CHECKING:
     from hcs_nuclei.cluster import Client
 
-#: Packages whose versions stand in ``run.json``.
-_PACKAGES = (
-    "tensorflow",
-    "keras",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "dask",
-    "zarr",
-    "pyarrow",
-    "tifffile",
-    "imagecodecs",
-)
+logger = logging.getLogger("hcs_nuclei.run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +65,9 @@ def process_plate(
     workers: int | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    performance_report: bool = False,
+    recipe: str = "",
+    reason: str = "",
     on_progress: OnProgress = lambda _: None,
 ) -> RunResult:
     """Process one plate: label images, tables and a report below ``out/<run>``.
@@ -90,6 +80,9 @@ def process_plate(
         workers: processes on this machine; None lets the machine decide.
         overwrite: make everything again; the former tables are kept under ``.previous``.
         retry_failed: make wells again that have faults.
+        performance_report: write Dask's ``performance.html`` into the run directory, though the run fails.
+        recipe: what the settings are called, for the audit log.
+        reason: why the plate is processed, for the audit log.
         on_progress: called in this thread as the run goes on.
 
     Raises:
@@ -97,27 +90,48 @@ def process_plate(
         RunFailedError: the run could not go on; what is finished is kept.
     """
     from hcs_nuclei.cluster import open_cluster
+    from hcs_nuclei.cluster import performance_report as reported
 
-    started = time.perf_counter()
-    plan, card = prepare_plate(plate, Path(out), settings or Settings(), overwrite=overwrite, retry_failed=retry_failed)
-    on_progress(Progress("prepare", plan.context.plate, plan.finished, len(plan.plate.wells)))
-    summaries: list[WellSummary] = []
-    seconds = {"prepare": time.perf_counter() - started}
-    if plan.outstanding:
-        started = time.perf_counter()
-        with open_cluster(cluster, workers=workers) as client:
-            seconds["cluster"] = time.perf_counter() - started
-            started = time.perf_counter()
-            plan = begin_run(client, plan, card, on_progress, overwrite=overwrite)
-            on_progress(Progress("calibrate", plan.context.plate, plan.finished, len(plan.plate.wells)))
-            seconds["calibrate"] = time.perf_counter() - started
-            started = time.perf_counter()
-            summaries = process_wells(client, plan, on_progress)
-            seconds["wells"] = time.perf_counter() - started
-    started = time.perf_counter()
-    result = end_run(plan, summaries, on_progress)
-    seconds["finish"] = time.perf_counter() - started
-    return replace(result, seconds={**_by_stage(summaries), **seconds})
+    clock = _Clock()
+    again = {"overwrite": overwrite, "retry_failed": retry_failed}
+    with follow_run(Origin(recipe, reason)) as follower:
+        plan, card = prepare_plate(plate, Path(out), settings or Settings(), **again)
+        follower.begin(plan, card, **again)
+        show = followed_progress(follower, on_progress)
+        show(Progress("prepare", plan.context.plate, plan.finished, len(plan.plate.wells)))
+        summaries: list[WellSummary] = []
+        clock.ends("prepare")
+        if plan.outstanding:
+            with (
+                open_cluster(cluster, workers=workers) as client,
+                reported(client, performance_file(plan) if performance_report else None, logger.warning),
+            ):
+                clock.ends("cluster")
+                plan = begin_run(client, plan, card, show, overwrite=overwrite)
+                show(Progress("calibrate", plan.context.plate, plan.finished, len(plan.plate.wells)))
+                clock.ends("calibrate")
+                summaries = process_wells(client, plan, show)
+                clock.ends("wells")
+        result = end_run(plan, summaries, show)
+        clock.ends("finish")
+        follower.end(result)
+    return replace(result, seconds={**_by_stage(summaries), **clock.seconds})
+
+
+def followed_progress(follower: RunFollower, on_progress: OnProgress) -> OnProgress:
+    """`on_progress`, after the follower of the run was told of the well that is done."""
+
+    def show(progress: Progress) -> None:
+        if progress.made is not None:
+            follower.made(progress.made)
+        on_progress(progress)
+
+    return show
+
+
+def performance_file(plan: Plan) -> Path:
+    """Where Dask's performance report of a run is written."""
+    return plan.context.run_dir / PERFORMANCE_FILE
 
 
 def begin_run(
@@ -171,7 +185,7 @@ def _calibrated(client: Client, plan: Plan, card: ModelCard, on_progress: OnProg
         calibration: Calibration = call(client, calibrate_plate, *given, needs=access)
     context = replace(context, calibration=calibration)
     jobs = tuple(WellJob.of(context, plan.plate, w) for w in plan.plate.wells)
-    return replace(plan, context=context, outstanding=jobs, record=_record(plan, card, calibration))
+    return replace(plan, context=context, outstanding=jobs, record=new_record(plan, card, calibration))
 
 
 def _remark(plan: Plan, on_progress: OnProgress, line: str) -> None:
@@ -255,58 +269,16 @@ def end_run(plan: Plan, summaries: list[WellSummary], on_progress: OnProgress = 
     )
 
 
-def _record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunRecord:
-    context, plate = plan.context, plan.plate
-    supposed = supposed_of_reach(pixel_size_um=plate.pixel_size_um, diameter_px=calibration.diameter_px)
-    return RunRecord(
-        algorithm_version=ALGORITHM_VERSION,
-        hcs_nuclei_version=version("hcs-nuclei"),
-        versions={name: _version(name) for name in _PACKAGES},
-        plate=context.plate,
-        acquisition=context.acquisition,
-        source=Source(
-            directory=context.place,
-            vendor=plate.vendor,
-            reason=plate.reason,
-            expected_from=plate.expected_from,
-            metadata_files=plate.metadata_files,
-            wells_in_format=plate.wells_in_format,
-            wells=len(plate.wells),
-            fields=sum(len(w.fields) for w in plate.wells),
-            timepoints=plate.timepoints,
-            pixel_size_um=plate.pixel_size_um,
-            nuclear_image=nuclear_image(plate, context.nuclear.token, context.settings.z),
-        ),
-        channels=tuple(
-            ChannelRecord(token=c.token, name=c.name, column=column, nuclear=c == context.nuclear)
-            for c, column in zip(context.channels, context.channel_columns, strict=True)
-        ),
-        settings=context.settings,
-        settings_fingerprint=context.settings.fingerprint(),
-        model=ModelRecord(
-            name=card.name,
-            identifier=card.identifier,
-            sha256=card.sha256,
-            architecture=card.architecture,
-            training_diameter_px=card.training_diameter_px,
-            field_statistics=card.field_statistics,
-        ),
-        calibration=calibration,
-        warnings=(
-            *plate.warnings,
-            *(calibration.illumination.warnings if calibration.illumination else ()),
-            *((supposed,) if supposed else ()),
-        ),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+class _Clock:
+    """How long each stage took: ``ends`` says which one is over."""
 
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
 
-def _version(package: str) -> str:
-    """Installed version of a package, or of its build without GPU code."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return version(f"{package}-cpu")
+    def ends(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage], self._last = now - self._last, now
 
 
 def _by_stage(summaries: list[WellSummary]) -> dict[str, float]:
