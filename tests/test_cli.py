@@ -91,7 +91,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         assert re.search(rf"│ {name} ", done.stdout), name
 
 
-COMMANDS = ["demo", "simulate", "inspect", "process", "report", "segment", "evaluate", "train", "models"]
+COMMANDS = ["demo", "simulate", "inspect", "process", "report", "segment", "evaluate", "train", "models", "benchmark"]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "models list", "models show"])
@@ -572,6 +572,19 @@ def test_ctrl_c_keeps_what_is_finished_and_the_next_start_finishes_it(finished: 
     ]
     assert results_of(out / finished.run.name) == results_of(finished.run)
     assert hidden_in(out / finished.run.name) == []
+
+
+def test_the_benchmark_says_how_long_each_stage_took(opened: list[str], run: Run, tmp_path: Path) -> None:
+    said = run("benchmark", "--fields", 3, "--size", 128, "--json", tmp_path / "found.json")
+    assert (said.status, opened) == (0, ["local"])
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["fields"], found["size_px"]) == (3, 128)
+    assert all(found["seconds_a_field_in_workers"][stage] > 0 for stage in ("read", "network", "measure", "write"))
+    assert sum(found["seconds"][stage] for stage in ("prepare", "cluster", "calibrate", "wells", "finish")) == (
+        pytest.approx(found["seconds"]["all"], rel=0.3, abs=0.5)
+    )
+    assert said.out.startswith(f"3 fields of 128 px, {found['nuclei']:,} nuclei, ")
+    assert run("benchmark", "--json", tmp_path).status == 2
 
 
 @pytest.mark.slow

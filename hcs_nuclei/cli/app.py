@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hcs_nuclei.cli import annotate, models, plates, process, serve, store, train
+from hcs_nuclei.cli import annotate, benchmark, models, plates, process, serve, store, train
 from hcs_nuclei.errors import HcsNucleiError, UserError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ train.register(app)
 serve.register(app)
 store.register(app)
 annotate.register(app)
+benchmark.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -60,9 +60,9 @@ def train(
     from hcs_nuclei.models.store import resolve_model
     from hcs_nuclei.training.child import TrainingJob
 
-    asked = {"architecture": architecture, "epochs": epochs, "batches_per_epoch": batches}
+    asked: dict[str, Any] = {"architecture": architecture, "epochs": epochs, "batches_per_epoch": batches}
     asked |= {"learning_rate": learning_rate, "warmup_batches": None if batches is None else min(batches, 200)}
-    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    given = {key: value for key, value in asked.items() if value is not None}
     given |= {"seed": seed, "encoder_weights": encoder_weights, "freeze_encoder": freeze_encoder}
     settings = _settings(parent, given)
     job = TrainingJob(
