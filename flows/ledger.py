@@ -1,8 +1,9 @@
 """What the watcher knows of each plate, from one pass to the next: small files that it alone writes.
 
-One JSON file a plate, each whole or absent, below ``ledger/`` in the service's directory. A plate is entered as
-``starting`` before its run is asked for, with the key under which it is; a watcher that dies in between asks again
-with the same key, for which the server makes no second run.
+One JSON file a plate, each whole or absent, below ``ledger/`` in the service's directory. A plate that is complete is
+``queued`` until there is room for its run. It is entered as ``starting`` before its run is asked for, with the key
+under which it is; a watcher that dies in between asks again with the same key, for which the server makes no second
+run.
 """
 
 from __future__ import annotations
@@ -23,9 +24,19 @@ from hcs_nuclei.sources.completeness import Completeness, Look
 
 #: Before there is a run; while there is one; how it ended.
 State = Literal[
-    "writing", "incomplete", "held", "starting", "begun", "completed", "quarantined", "failed", "cancelled", "crashed"
+    "writing",
+    "incomplete",
+    "held",
+    "queued",
+    "starting",
+    "begun",
+    "completed",
+    "quarantined",
+    "failed",
+    "cancelled",
+    "crashed",
 ]
-#: No run was asked for yet: what is found next time decides.
+#: Not ready for a run: what is found next time decides.
 NOT_BEGUN: frozenset[State] = frozenset({"writing", "incomplete", "held"})
 #: A run is under way, as far as is known.
 UNDER_WAY: frozenset[State] = frozenset({"starting", "begun"})
@@ -46,6 +57,8 @@ class Entry(BaseModel):
     recipe: str = ""
     run_dir: str = ""
     found: str = ""
+    #: Since when it could be begun; the oldest is begun first.
+    ready: str = ""
     #: The last look at it, as long as it was not begun.
     look: dict[str, Any] | None = None
     #: What the flow was given when it was begun: a recipe that changes later does not change a second attempt.

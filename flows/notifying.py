@@ -6,68 +6,44 @@ between sends it at its next pass, and one that could not be delivered is tried 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import os
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
+from inspect import isawaitable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from prefect.blocks.abstract import NotificationBlock, NotificationError
+from prefect.blocks.core import Block
+from pydantic import BaseModel, ValidationError
 
 from flows.ledger import Entry
-from hcs_nuclei.errors import SettingsError
+from flows.notify_settings import CONFIGURATION, Target
+from flows.service_runs import STOPPED
 from hcs_nuclei.files import replace_file
 
-CONFIGURATION = "notify.yaml"
 _TIMEOUT_S = 10.0
 #: What could not be delivered for so long is of no use any more.
 _KEPT = timedelta(days=3)
-
-
-class Target(BaseModel):
-    """One place that is told: exactly one of the three, an address or ``$NAME`` of a variable that holds it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    webhook: str | None = None
-    slack: str | None = None
-    teams: str | None = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Target:
-        if sum(address is not None for address in (self.webhook, self.slack, self.teams)) != 1:
-            raise ValueError("give one of webhook, slack and teams")
-        return self
-
-    @property
-    def kind(self) -> str:
-        return "webhook" if self.webhook else "slack" if self.slack else "teams"
-
-    @property
-    def address(self) -> str:
-        """Where to; empty where the variable is not set."""
-        given = self.webhook or self.slack or self.teams or ""
-        return os.environ.get(given[1:], "") if given.startswith("$") else given
-
-
-class Notify(BaseModel):
-    """The content of ``notify.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    to: tuple[Target, ...] = ()
-    finished_by: str | None = Field(default=None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
-    stale_minutes: float = Field(default=10.0, gt=0)
+Kind = Literal["failed", "crashed", "heartbeat", "quarantined", "held", "none_finished"]
+_TITLES: dict[str, str] = {
+    "failed": "failed",
+    "crashed": "was ended from outside",
+    "heartbeat": "has no heartbeat any more and was ended",
+    "quarantined": "is finished, with quarantined wells",
+    "held": "is held and waits for somebody",
+}
 
 
 class Message(BaseModel):
     """What is told; `key` is equal for what is to be told once."""
 
     key: str
-    kind: Literal["failed", "crashed", "heartbeat", "quarantined", "none_finished"]
+    kind: Kind
     title: str
     text: str
     plate: str = ""
@@ -75,75 +51,50 @@ class Message(BaseModel):
     run_dir: str = ""
     flow_run: str = ""
     time: str = ""
-    #: Places that got it.
-    delivered: tuple[int, ...] = ()
+    #: Keys of places that got it.
+    delivered: tuple[str, ...] = ()
 
 
-def read_notify(state: Path) -> Notify:
-    """What the service's directory says; nobody is told where it says nothing.
-
-    Raises:
-        SettingsError: the file is not valid; its content, which may be secret, is not repeated.
-    """
-    path = state / CONFIGURATION
-    try:
-        return Notify.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except FileNotFoundError:
-        return Notify()
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        faults = error.errors(include_input=False) if isinstance(error, ValidationError) else []
-        what = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-        raise SettingsError(
-            f"{path} is not valid ({what or type(error).__name__}). Nobody is told until it is."
-        ) from None
-
-
-def message_of(before: Entry, after: Entry) -> Message | None:
+def message_of(before: Entry | None, after: Entry) -> Message | None:
     """What is to be told of a plate that was `before` and is `after`; None where that is nothing."""
-    if before.state == after.state or after.state not in {"failed", "crashed", "quarantined"}:
+    if (before and before.state == after.state) or after.state not in _TITLES or after.reason == STOPPED:
         return None
-    stopped = after.state == "crashed" and "heartbeat" in after.reason
-    kind = "heartbeat" if stopped else after.state
-    if after.reason == "the service was stopped":
-        return None
-    titles = {
-        "failed": "failed",
-        "crashed": "was ended from outside",
-        "heartbeat": "has no heartbeat any more and was ended",
-        "quarantined": "is finished, with quarantined wells",
-    }
+    silent = after.state == "crashed" and "heartbeat" in after.reason
+    kind = cast(Kind, "heartbeat" if silent else after.state)
     return Message(
-        key=f"{kind}:{after.flow_run}:{after.attempt}",
+        # A plate is held before there is a run, and for another reason anew.
+        key=f"held:{after.root}:{after.reason}" if kind == "held" else f"{kind}:{after.flow_run}:{after.attempt}",
         kind=kind,
-        title=f"Plate {after.plate} {titles[kind]}",
+        title=f"Plate {after.plate} {_TITLES[kind]}",
         text=after.reason,
         plate=after.plate,
         root=after.root,
         run_dir=after.run_dir,
         flow_run=after.flow_run,
-        time=after.ended,
+        time=after.ended or datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def none_finished(entries: Iterable[Entry], finished_by: str, since: datetime, now: datetime) -> Message | None:
-    """That no plate was finished in the 24 hours before the last `finished_by` (local time), if that is so.
+    """That no plate was finished in the 24 hours before the last `finished_by`, if that is so.
 
     Args:
         since: when the service began to look; a deadline before it is not missed.
-        now: with a time zone, the local one.
+        now: with the time zone in which `finished_by` is a time of day.
     """
     hour, minute = map(int, finished_by.split(":"))
     deadline = datetime.combine(now.date(), time(hour, minute), now.tzinfo)
     deadline -= timedelta(days=1) if deadline > now else timedelta()
     begin = deadline - timedelta(days=1)
+    entries = list(entries)
     ended = [datetime.fromisoformat(e.ended) for e in entries if e.state in {"completed", "quarantined"} and e.ended]
     if since > deadline or any(begin <= moment <= deadline for moment in ended):
         return None
     return Message(
         key=f"none:{deadline.isoformat()}",
         kind="none_finished",
-        title=f"No plate was finished by {deadline:%H:%M on %Y-%m-%d}",
-        text=f"None since {begin:%H:%M on %Y-%m-%d}.",
+        title=f"No plate was finished by {deadline:%H:%M %Z on %Y-%m-%d}",
+        text=f"None since {begin:%H:%M %Z on %Y-%m-%d}. {_in_words(entries)}",
         time=now.astimezone(UTC).isoformat(timespec="seconds"),
     )
 
@@ -163,30 +114,27 @@ class Outbox:
             replace_file(path, datetime.now(UTC).isoformat().encode())
         return datetime.fromisoformat(path.read_text())
 
-    def put(self, message: Message | None) -> None:
-        """Write a message down; one with a key that was there before is the same message."""
-        if message is not None and not self._path(message).exists():
-            self._write(message)
+    def put(self, message: Message | None) -> bool:
+        """Write a message down, and whether it is new; one with a key that was there before is the same message."""
+        if message is None or self._path(message).exists():
+            return False
+        self._write(message)
+        return True
 
     def send(self, targets: Iterable[Target], warn: Callable[[str], None]) -> None:
         """Send what was not delivered; a place that does not answer is left alone until the next pass."""
-        pending = [
-            Message.model_validate_json(path.read_bytes()) for path in sorted(self._directory.glob("[!.]*.json"))
-        ]
-        for index, target in enumerate(targets):
+        pending = []
+        for path in sorted(self._directory.glob("[!.]*.json")):
+            with suppress(ValidationError):  # another version wrote it
+                pending.append(Message.model_validate_json(path.read_bytes()))
+        for number, target in enumerate(targets, 1):
             for message in pending:
-                if index in message.delivered or _age(message) > _KEPT:
+                if target.key in message.delivered or _age(message) > _KEPT:
                     continue
-                try:
-                    httpx.post(
-                        target.address, json=payload(target.kind, message), timeout=_TIMEOUT_S
-                    ).raise_for_status()
-                except (httpx.HTTPError, httpx.InvalidURL) as error:  # neither names the address, which is a secret
-                    reason = f"status {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
-                    reason = reason or type(error).__name__
-                    warn(f"The {target.kind} number {index + 1} of {CONFIGURATION} was not reached: {reason}")
+                if (fault := _send(target, message)) is not None:
+                    warn(f"The {target.kind} number {number} of {CONFIGURATION} was not reached: {fault}")
                     break
-                message.delivered += (index,)
+                message.delivered += (target.key,)
                 self._write(message)
 
     def _write(self, message: Message) -> None:
@@ -194,6 +142,29 @@ class Outbox:
 
     def _path(self, message: Message) -> Path:
         return self._directory / f"{message.kind}-{hashlib.sha256(message.key.encode()).hexdigest()[:16]}.json"
+
+
+def _send(target: Target, message: Message) -> str | None:
+    """Why a place could not be told, without its address, which is a secret; None where it was."""
+    try:
+        if target.block is not None:
+            block = Block.load(target.block)
+            if not isinstance(block, NotificationBlock):
+                return f"the block {target.block} is none that notifies"
+            with block.raise_on_failure():
+                sent = block.notify(body=message.text or message.title, subject=message.title)
+                if isawaitable(sent):  # as that of somebody's own block may be
+                    asyncio.run(sent)
+        else:
+            answer = httpx.post(target.address, json=payload(target.kind, message), timeout=_TIMEOUT_S)
+            answer.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        return f"status {error.response.status_code}"
+    except NotificationError:
+        return "the block could not deliver it"
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RuntimeError) as error:
+        return f"there is no block {target.block}" if target.block else type(error).__name__
+    return None
 
 
 def payload(kind: str, message: Message) -> dict[str, Any]:
@@ -210,6 +181,12 @@ def payload(kind: str, message: Message) -> dict[str, Any]:
         content = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
         return {"type": "message", "attachments": [content]}
     return message.model_dump(exclude={"key", "delivered"})
+
+
+def _in_words(entries: Iterable[Entry]) -> str:
+    """What there is instead of finished plates: how many of which state."""
+    counts = Counter(e.state for e in entries if e.state not in {"completed", "quarantined"})
+    return f"There are: {', '.join(f'{n} {state}' for state, n in counts.items())}." if counts else "None was found."
 
 
 def _age(message: Message) -> timedelta:

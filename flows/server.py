@@ -140,18 +140,38 @@ def _database(home: Path) -> Iterator[dict[str, str]]:
 
 
 def check_server(url: str) -> None:
-    """Make sure that a server answers at `url`, which Prefect's settings name.
+    """Make sure that a server answers at `url`, which Prefect's settings name, and lets us in.
 
     Raises:
         ClusterError: it does not; says what to do.
     """
+    refused = False
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
+        if error is None:
+            # Its health is everybody's; of the rest, this is the least.
+            try:
+                client.request("GET", "/admin/version")
+            except httpx.HTTPStatusError as answer:
+                refused = answer.response.status_code in {401, 403}
+    if refused:
+        given = "another than that of" if PREFECT_API_AUTH_STRING.value() else "none in"
+        raise ClusterError(
+            f"Prefect's server at {url} wants a password, and there is {given} PREFECT_API_AUTH_STRING. Set it to what "
+            "the server has in PREFECT_SERVER_API_AUTH_STRING (user:password), or process without Prefect "
+            "(--no-prefect)."
+        )
     if error is not None:
         raise ClusterError(
             f"Prefect's server at {url} does not answer ({error}). Start it (prefect server start), correct or unset "
             "PREFECT_API_URL, or process without Prefect (--no-prefect)."
         )
+
+
+def web_page() -> str:
+    """Address of Prefect's web page, for links; empty where there is no server that stays."""
+    settings = get_current_settings()
+    return (settings.ui_url or (settings.api.url or "").removesuffix("/api")).rstrip("/")
 
 
 def _quiet_console() -> None:

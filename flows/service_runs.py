@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from flows.endings import QUARANTINED
+from flows.heartbeats import why_lost
 from flows.ledger import DONE, UNDER_WAY, Entry, State
 from hcs_nuclei.errors import ClusterError, RunConflictError
 from hcs_nuclei.outputs.provenance import read_record
 
 #: How often a plate is begun again whose run was ended from outside (a killed worker, a stopped service).
 ATTEMPTS = 3
-_HEARTBEAT = "prefect.flow-run.heartbeat"
 #: What Prefect says of the runs of a process that is told to stop.
-_STOPPED = "Runner is shutting down."
+_RUNNER_STOPPED = "Runner is shutting down."
+STOPPED = "the service was stopped"
 _ENDS: dict[StateType, State] = {
     StateType.COMPLETED: "completed",
     StateType.FAILED: "failed",
@@ -36,6 +38,37 @@ _ENDS: dict[StateType, State] = {
 def now() -> str:
     """The time as entries have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def room(client: SyncPrefectClient, deployment: str) -> int:
+    """How many runs can be asked for: one for each free place, or one that waits for a place, less those that wait now.
+
+    Of runs that wait together, Prefect gives a free place to any. So never more than one waits, and that one is next.
+
+    Raises:
+        ClusterError: there is no such deployment.
+    """
+    try:
+        found = client.read_deployment_by_name(deployment)
+    except ObjectNotFound:
+        raise _no_deployment(deployment) from None
+    if found.global_concurrency_limit is None:
+        return sys.maxsize
+    if not (limit := found.global_concurrency_limit.limit):
+        return 0
+    unfinished = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING", "CANCELLING"]}}}
+    runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter.model_validate(unfinished),
+        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [found.id]}}),
+    )
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    waiting = sum(run.state_type is StateType.SCHEDULED and _due(run) <= soon for run in runs)
+    taken = sum(run.state_type is not StateType.SCHEDULED for run in runs)
+    return max(limit - taken, 1) - waiting
+
+
+def _due(run: FlowRun) -> datetime:
+    return run.next_scheduled_start_time or run.expected_start_time or datetime.now(UTC)
 
 
 def begin(entry: Entry, deployment: str, keep: Callable[[Entry], None]) -> Entry:
@@ -55,9 +88,7 @@ def begin(entry: Entry, deployment: str, keep: Callable[[Entry], None]) -> Entry
             as_subflow=False,
         )
     except ObjectNotFound:
-        raise ClusterError(
-            f"Prefect's server has no deployment {deployment}. Start hcs-nuclei serve, or deploy prefect.yaml."
-        ) from None
+        raise _no_deployment(deployment) from None
     except httpx.HTTPError as error:
         raise ClusterError(f"Prefect's server made no run of {entry.root} ({error}). It is asked again.") from None
     assert isinstance(run, FlowRun)
@@ -78,14 +109,14 @@ def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entr
     state = run.state
     if state is None:
         return entry
-    if state.type is StateType.RUNNING and (silent := _silent_since(client, run)) and _age(silent) > stale:
-        state = Crashed(message=f"The run's heartbeat stopped at {silent:%Y-%m-%d %H:%M} UTC; its worker is gone.")
+    if (lost := why_lost(client, run, stale)) is not None:
+        state = Crashed(message=lost)
         client.set_flow_run_state(run.id, state, force=True)
     became, message = _ENDS.get(state.type, "begun"), state.message or ""
     if became == "completed" and state.name == QUARANTINED:
         became = "quarantined"
-    if became == "cancelled" and message == _STOPPED:
-        became, message = "crashed", "the service was stopped"
+    if became == "cancelled" and message == _RUNNER_STOPPED:
+        became, message = "crashed", STOPPED
     if became not in {"begun", *DONE} and _finished_otherwise(entry):
         became, message = "completed", "finished by another run"
     if became == "begun":
@@ -95,33 +126,22 @@ def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entr
 
 
 def again(entry: Entry) -> Entry | None:
-    """The next attempt at a plate whose run was ended from outside; None where there was none, or there were enough."""
+    """The next attempt at a plate whose run was ended from outside; None where there was none, or there were enough.
+
+    It is queued behind the others, which a plate that takes its worker with it must not hold up; where the service was
+    stopped, in front.
+    """
     if entry.state != "crashed" or entry.attempt >= ATTEMPTS:
         return None
-    return entry.model_copy(
-        update={"state": "starting", "attempt": entry.attempt + 1, "flow_run": "", "begun": now(), "ended": ""}
+    new = {"state": "queued", "attempt": entry.attempt + 1, "flow_run": "", "begun": "", "ended": ""}
+    ready = entry.ready if entry.reason == STOPPED else now()
+    return entry.model_copy(update={**new, "ready": ready, "reason": f"is begun again: {entry.reason}"})
+
+
+def _no_deployment(deployment: str) -> ClusterError:
+    return ClusterError(
+        f"Prefect's server has no deployment {deployment}. Start hcs-nuclei serve, or deploy prefect.yaml."
     )
-
-
-def _silent_since(client: SyncPrefectClient, run: FlowRun) -> datetime | None:
-    """The last heartbeat of a run; None where it never had one."""
-    query = {
-        "filter": {
-            "event": {"name": [_HEARTBEAT]},
-            "resource": {"id": [f"prefect.flow-run.{run.id}"]},
-            "order": "DESC",
-        },
-        "limit": 1,
-    }
-    with suppress(httpx.HTTPError, ValueError):
-        events = client.request("POST", "/events/filter", json=query).json()["events"]
-        if events:
-            return datetime.fromisoformat(events[0]["occurred"])
-    return None
-
-
-def _age(moment: datetime) -> timedelta:
-    return datetime.now(UTC) - moment
 
 
 def _finished_otherwise(entry: Entry) -> bool:

@@ -1,11 +1,13 @@
 """The scheduled flow that finds new plates, waits until each is complete, and starts one run for it, never two.
 
 A pass looks once and ends; what it knows is in the ledger. It waits for nothing: neither for a copy nor for a run.
+Plates are begun in the order in which they became complete, each when there is room for it.
 """
 
 from collections import Counter
 from contextlib import suppress
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
 
@@ -15,17 +17,34 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from flows.endings import ends_in_words
+from flows.heartbeats import patience
 from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
-from flows.notifying import Notify, Outbox, message_of, none_finished, read_notify
+from flows.notify_settings import Notify, read_notify
+from flows.notifying import Outbox, message_of, none_finished
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
-from flows.recipes import read_recipes, recipe_for
-from flows.service_runs import again, begin, follow, now
+from flows.recipes import Recipe, read_recipes, recipe_for
+from flows.server import web_page
+from flows.service_runs import again, begin, follow, now, room
 from flows.status_page import write_status_page
 from flows.watching import Decision, decide, find_plates
 from hcs_nuclei.errors import NotAPlateError, SettingsError, listed
 from hcs_nuclei.sources.completeness import Completeness, check_completeness
 
-_STATES: dict[str, State] = {"wait": "writing", "hold": "held", "start": "starting"}
+_STATES: dict[str, State] = {"wait": "writing", "hold": "held", "start": "queued"}
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one pass works with."""
+
+    client: SyncPrefectClient
+    ledger: Ledger
+    parameters: WatchPlatesParameters
+    notify: Notify
+    outbox: Outbox
+    recipes: list[Recipe]
+    #: What is wrong with recipes that could not be read.
+    faults: list[str]
 
 
 @flow(name="watch-plates", flow_run_name="watch", retries=0, persist_result=False)
@@ -33,24 +52,30 @@ _STATES: dict[str, State] = {"wait": "writing", "hold": "held", "start": "starti
 def watch_plates(parameters: WatchPlatesParameters) -> str:
     """Look once at the watched directories: follow the runs that were begun, begin those of new complete plates."""
     parameters.check_places()
-    with open_ledger(Path(parameters.state)) as ledger, get_client(sync_client=True) as client:
+    state = Path(parameters.state)
+    with open_ledger(state) as ledger, get_client(sync_client=True) as client:
         if ledger is None:
             return _completed("Another pass has not ended yet.")
-        state = Path(parameters.state)
-        notify, outbox = _notify(state), Outbox(state)
-        _follow_all(client, ledger, parameters, outbox, notify)
-        for decision, look in _look(ledger, parameters):
-            entry = _entry(decision, look, ledger.entries.get(str(decision.found.root)), parameters)
-            if decision.action == "start":
-                entry = begin(entry, parameters.deployment, ledger.write)
-                get_run_logger().info("%s: begun with recipe %s; %s", entry.root, entry.recipe, decision.reason)
-            ledger.write(entry)
-        local = datetime.now().astimezone()
-        write_status_page(state, ledger.entries.values(), local)
-        if notify.finished_by is not None:
-            outbox.put(none_finished(ledger.entries.values(), notify.finished_by, outbox.since, local))
-        outbox.send(notify.to, get_run_logger().warning)
+        recipes, faults = read_recipes(Path(parameters.recipes) if parameters.recipes else None)
+        for fault in faults:
+            get_run_logger().warning("%s", fault)
+        this = _Pass(client, ledger, parameters, _notify(state), Outbox(state), recipes, faults)
+        try:
+            _follow_all(this)
+            _look_at_all(this)
+            _begin_next(this)
+        finally:  # what happened is told, whether or not more could be begun
+            _tell(this)
         return _completed(_in_words(ledger))
+
+
+def _tell(this: _Pass) -> None:
+    entries = list(this.ledger.entries.values())
+    moment = datetime.now(UTC).astimezone(this.notify.zone)
+    write_status_page(Path(this.parameters.state), entries, moment, prefect=web_page())
+    if this.notify.finished_by is not None:
+        this.outbox.put(none_finished(entries, this.notify.finished_by, this.outbox.since, moment))
+    this.outbox.send(this.notify.to, get_run_logger().warning)
 
 
 def _notify(state: Path) -> Notify:
@@ -62,72 +87,116 @@ def _notify(state: Path) -> Notify:
         return Notify()
 
 
-def _follow_all(
-    client: SyncPrefectClient, ledger: Ledger, parameters: WatchPlatesParameters, outbox: Outbox, notify: Notify
-) -> None:
-    """What became of the runs; those that were ended from outside are begun again."""
-    for entry in list(ledger.entries.values()):
-        followed = follow(client, entry, stale=timedelta(minutes=notify.stale_minutes))
+def _follow_all(this: _Pass) -> None:
+    """What became of the runs; those that were ended from outside are queued again."""
+    silent = patience(this.notify.stale_minutes)
+    for entry in list(this.ledger.entries.values()):
+        followed = follow(this.client, entry, stale=silent)
         if followed != entry:
-            outbox.put(message_of(entry, followed))
-            ledger.write(followed)
-        repeated = followed if followed.state == "starting" else again(followed)
-        if repeated is not None:
-            begin(repeated, parameters.deployment, ledger.write)
-            get_run_logger().warning("%s: begun again (%s)", entry.root, followed.reason)
+            this.outbox.put(message_of(entry, followed))
+            this.ledger.write(followed)
+        if (repeated := again(followed)) is not None:
+            this.ledger.write(repeated)
+            get_run_logger().warning("%s: %s", entry.root, repeated.reason)
 
 
-def _look(ledger: Ledger, parameters: WatchPlatesParameters) -> list[tuple[Decision, Completeness | None]]:
-    """What to do about the plates that were not begun; plates that are there no more are forgotten."""
-    recipes, faults = read_recipes(Path(parameters.recipes) if parameters.recipes else None)
-    for fault in faults:
-        get_run_logger().warning("%s", fault)
+def _look_at_all(this: _Pass) -> None:
+    """Look at the plates that are not ready for a run; those that are there no more are forgotten."""
+    ledger, quiet = this.ledger, this.parameters.quiet
     begun = {Path(root) for root, entry in ledger.entries.items() if entry.state not in NOT_BEGUN}
-    found = find_plates(map(Path, parameters.roots), begun=begun, leave_out=[Path(parameters.out)])
+    found = find_plates(
+        map(Path, this.parameters.roots), recipes=this.recipes, begun=begun, leave_out=[Path(this.parameters.out)]
+    )
     there = {str(plate.root) for plate in found}
     for root, entry in list(ledger.entries.items()):
         if entry.state in NOT_BEGUN and root not in there:
             ledger.drop(root)
     looks: dict[Path, Completeness] = {}
     for plate in found:
-        if isinstance(recipe_for(plate.root, plate.plate, recipes, faults), str):
+        recipe = recipe_for(plate.root, plate.plate, this.recipes, this.faults)
+        if isinstance(recipe, str) or plate.fault:
             continue
         former = ledger.entries.get(str(plate.root))
-        with suppress(NotAPlateError):  # gone since
+        with suppress(NotAPlateError, SettingsError):  # gone since, or what the pattern cannot read came to it
             last = look_from_plain(former.look if former else None)
-            looks[plate.root] = check_completeness(plate.root, last, quiet=parameters.quiet)
-    decisions = decide(found, looks, recipes, ledger.entries, faults=faults, quiet=parameters.quiet)
-    return [(decision, looks.get(decision.found.root)) for decision in decisions]
+            pattern = recipe.settings.pattern
+            looks[plate.root] = check_completeness(plate.root, last, quiet=quiet, pattern=pattern)
+    for decision in decide(found, looks, this.recipes, ledger.entries, faults=this.faults, quiet=quiet):
+        former = ledger.entries.get(str(decision.found.root))
+        entry = _entry(decision, looks.get(decision.found.root), former, this.parameters)
+        this.outbox.put(message_of(former, entry))
+        ledger.write(entry)
 
 
 def _entry(
     decision: Decision, look: Completeness | None, former: Entry | None, parameters: WatchPlatesParameters
 ) -> Entry:
-    """What is kept of a plate that was not begun; with the state ``starting``, what its run is to be given."""
-    root, out = str(decision.found.root), Path(parameters.out).absolute()
+    """What is kept of a plate for which there is no run yet."""
     pausing = decision.action == "wait" and look is not None and look.state == "incomplete"
-    entry = Entry(
-        root=root,
+    ready = datetime.fromtimestamp(look.look.changed_at, UTC) if look and decision.action == "start" else None
+    return Entry(
+        root=str(decision.found.root),
         plate=decision.found.plate,
         run=decision.found.run,
         state="incomplete" if pausing else _STATES[decision.action],
         reason=decision.reason,
         recipe=decision.recipe.name if decision.recipe else "",
-        run_dir=str(out / decision.found.run),
+        run_dir=str(Path(parameters.out).absolute() / decision.found.run),
         found=former.found if former else now(),
+        ready=ready.isoformat(timespec="milliseconds") if ready else "",
         look=look_to_plain(look) if look else None,
     )
-    if decision.action != "start" or decision.recipe is None:
-        return entry
+
+
+def _begin_next(this: _Pass) -> None:
+    """Begin what is queued, the oldest first, as far as there is room."""
+    deployment, ledger = this.parameters.deployment, this.ledger
+    for entry in list(ledger.entries.values()):
+        if entry.state == "starting":  # a pass that ended too early asked for it, or did not
+            begin(entry, deployment, ledger.write)
+    queued = sorted((e for e in ledger.entries.values() if e.state == "queued"), key=lambda e: (e.ready, e.root))
+    free = room(this.client, deployment) if queued else 0
+    for entry in queued:
+        if free < 1:
+            break
+        if (starting := _starting(this, entry)) is not None:
+            begin(starting, deployment, ledger.write)
+            get_run_logger().info("%s: begun with recipe %s; %s", entry.root, starting.recipe, entry.reason)
+            free -= 1
+
+
+def _starting(this: _Pass, entry: Entry) -> Entry | None:
+    """The entry with what its run is to be given; a later attempt is given the same again.
+
+    None where the plate changed or went while it was queued, or its recipe did: that is kept instead.
+    """
+    begun = {"state": "starting", "begun": now(), "attempt": max(entry.attempt, 1), "look": None}
+    if entry.parameters:
+        return entry.model_copy(update=begun)
+    recipe = recipe_for(Path(entry.root), entry.plate, this.recipes, this.faults)
+    if isinstance(recipe, str):
+        this.ledger.write(entry.model_copy(update={"state": "held", "reason": recipe, "ready": ""}))
+        return None
+    try:
+        last = look_from_plain(entry.look)
+        pattern = recipe.settings.pattern
+        look = check_completeness(entry.root, last, quiet=this.parameters.quiet, pattern=pattern)
+    except (NotAPlateError, SettingsError):
+        this.ledger.drop(entry.root)
+        return None
+    if look.state != "complete":
+        changed = {"state": "writing", "reason": look.reason, "ready": "", "look": look_to_plain(look)}
+        this.ledger.write(entry.model_copy(update=changed))
+        return None
     given = ProcessPlateParameters(
-        plate=root,
-        out=str(out),
-        settings=decision.recipe.settings,
-        cluster=parameters.cluster,
-        workers=parameters.workers,
+        plate=entry.root,
+        out=str(Path(this.parameters.out).absolute()),
+        settings=recipe.settings,
+        cluster=this.parameters.cluster,
+        workers=this.parameters.workers,
     )
     plain = given.model_dump(mode="json")
-    return entry.model_copy(update={"look": None, "attempt": 1, "begun": now(), "parameters": plain})
+    return entry.model_copy(update={**begun, "recipe": recipe.name, "parameters": plain})
 
 
 def _in_words(ledger: Ledger) -> str:

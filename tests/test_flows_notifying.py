@@ -27,7 +27,8 @@ def entry(**others: Any) -> Any:
 
 
 def test_each_place_is_told_once_in_its_own_form(webhook: Webhook, tmp_path: Path) -> None:
-    from flows.notifying import Outbox, message_of, read_notify
+    from flows.notify_settings import read_notify
+    from flows.notifying import Outbox, message_of
 
     (tmp_path / "notify.yaml").write_text(
         f"to:\n- webhook: {webhook.url}/hook\n- slack: {webhook.url}/slack\n- teams: {webhook.url}/teams\n"
@@ -72,6 +73,7 @@ def test_what_is_told_and_what_is_not() -> None:
     assert told("begun", "crashed", "The run's heartbeat stopped at 03:12 UTC") == "heartbeat"
     assert told("begun", "crashed", "killed") == "crashed"
     assert told("begun", "crashed", "the service was stopped") is None
+    assert told("writing", "held", "no recipe is for it") == "held"
     assert [told("begun", state) for state in ("completed", "cancelled", "begun")] == [None] * 3
     assert told("failed", "failed") is None
     second = message_of(entry(flow_run="2", attempt=2), entry(flow_run="2", attempt=2, state="failed"))
@@ -98,13 +100,14 @@ LOCAL = timezone(timedelta(hours=2))
 def test_night_without_a_plate(now: str, ended: str, since: str, told: str) -> None:
     from flows.notifying import none_finished
 
-    entries = [entry(state="failed", ended="2026-03-02T03:00+00:00")]
+    entries = [entry(state="failed", ended="2026-03-02T03:00+00:00"), entry(state="queued")]
     entries += [entry(state="completed", ended=f"{ended}+00:00")] if ended else []
     began = datetime.fromisoformat(since).replace(tzinfo=UTC)
     message = none_finished(entries, "06:00", began, datetime.fromisoformat(now).replace(tzinfo=LOCAL))
-    assert (message.title if message else "") == (
-        f"No plate was finished by {told[-5:]} on {told[:10]}" if told else ""
-    )
+    title = f"No plate was finished by {told[-5:]} UTC+02:00 on {told[:10]}" if told else ""
+    assert (message.title if message else "") == title
+    if message:
+        assert message.text.endswith("There are: 1 failed, 1 queued.")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_night_without_a_plate(now: str, ended: str, since: str, told: str) -> N
     ],
 )
 def test_wrong_configuration_is_said_without_its_secrets(text: str, tmp_path: Path) -> None:
-    from flows.notifying import read_notify
+    from flows.notify_settings import read_notify
 
     (tmp_path / "notify.yaml").write_text(text)
     with pytest.raises(SettingsError, match="Nobody is told until it is") as wrong:
@@ -128,7 +131,8 @@ def test_wrong_configuration_is_said_without_its_secrets(text: str, tmp_path: Pa
 
 
 def test_address_may_stand_in_a_variable(webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.notifying import Outbox, message_of, read_notify
+    from flows.notify_settings import read_notify
+    from flows.notifying import Outbox, message_of
 
     (tmp_path / "notify.yaml").write_text("to: [{slack: $SLACK_URL}]")
     notify, warned = read_notify(tmp_path), []
@@ -146,25 +150,41 @@ def test_status_page_has_a_line_a_plate_and_last_night_first(tmp_path: Path) -> 
 
     now = datetime(2026, 3, 2, 8, 0, tzinfo=LOCAL)
     run = tmp_path / "P 2"
-    run.mkdir()
-    (run / "report.html").touch()
+    (run / "nuclei").mkdir(parents=True)
+    for name in ("report.html", "nuclei/B02.parquet", "nuclei/B03.parquet", "nuclei/.B04.parquet"):
+        (run / name).touch()
     night, before = "2026-03-01T20:00:00+00:00", "2026-02-27T20:00:00+00:00"
+    late = "2026-03-02T04:06:00+00:00"
     entries = [
-        entry(plate="Old", state="completed", found=before, begun=before, ended=before),
-        entry(plate="P2", state="quarantined", reason="94 ok, 2 failed", ended=night, found=before, run_dir=str(run)),
-        entry(plate="P3", state="held", reason="no recipe <for> it", found=before),
+        entry(root="1", plate="Old", state="completed", found=before, begun=before, ended=before),
+        entry(root="2", plate="Next", state="queued", attempt=0, found=night, ready=late),
+        entry(root="3", plate="Soon", state="queued", attempt=0, found=night, ready=night),
+        entry(root="4", plate="Now", state="begun", reason="running", found=night, run_dir=str(run), flow_run="f-1"),
+        entry(root="5", plate="P2", state="quarantined", reason="B03", found=before, begun=night, ended=late),
+        entry(root="6", plate="P3", state="held", reason="no recipe <for> it", found=before),
+        entry(root="7", plate="Part", state="incomplete", reason="2 of 96 planes are missing", found=before),
     ]
-    page = render_status(entries, now)
+    page = render_status(entries, now, prefect="http://127.0.0.1:4200")
     assert "<h1>Since Sunday 18:00</h1>" in page
-    assert "1 held, 1 quarantined. Looked at 2026-03-02 08:00." in page
+    assert "1 held, 1 incomplete, 1 quarantined wells, 1 running, 2 queued. Looked at 2026-03-02 08:00 UTC" in page
     recent, earlier = page.split("<h2>Earlier</h2>")
-    assert [name in recent for name in ("Old", "P2", "P3")] == [False, True, True]
-    assert "Old" in earlier
-    assert "no recipe &lt;for&gt; it" in recent
-    assert "94 ok, 2 failed" in recent
-    assert "<td>03-01 22:00</td>" in recent
-    assert f'href="{(run / "report.html").as_uri()}"' in recent
-    assert page.count("<tr>") == 2 + 3
+    # What waits for somebody is first, and the queue is in its order.
+    names = ("P3", "Part", "P2", "Now", "Soon", "Next")
+    assert sorted(names, key=lambda name: recent.index(f">{name}</td>")) == list(names)
+    assert ">Old</td>" in earlier
+    assert ">Old</td>" not in recent
+    for text in (
+        "no recipe &lt;for&gt; it",
+        "2 of 96 planes are missing",
+        "<td>2 wells done</td>",
+        "<td>number 2 in the queue</td>",
+        "<td>03-01 22:00</td>",
+        "<td>8 h 06 min</td>",
+        f'href="{(run / "report.html").as_uri()}"',
+        'href="http://127.0.0.1:4200/runs/flow-run/f-1"',
+    ):
+        assert text in recent
+    assert page.count("<tr>") == 2 + 7
     assert write_status_page(tmp_path, [], now).read_text().count("None.") == 2
     # In the evening itself the page does not begin anew.
     assert "<h1>Since Sunday 18:00</h1>" in render_status([], now.replace(hour=23))

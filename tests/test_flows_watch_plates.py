@@ -120,6 +120,78 @@ def test_plate_that_is_copied_waits_and_one_that_stays_incomplete_is_held(servic
     assert service.look(quiet=0.2) == "1 begun"
 
 
+def test_oldest_complete_plate_is_begun_first_and_one_waits_at_most(service: Service) -> None:
+    from prefect.states import Completed, Crashed, Pending, Running, Scheduled
+
+    from flows.process_plate import process_plate
+
+    process_plate.to_deployment(service.deployment, concurrency_limit=2).apply()
+    # In another order than their names have.
+    names = ["D", "B", "E", "A", "C"]
+    for name in names:
+        service.plate(name, wells=1)
+        service.look(quiet=0.05)
+        time.sleep(0.1)
+
+    def begun() -> list[str]:
+        return [run.name.removeprefix("process-")[:1] for run in service.runs]
+
+    until_quiet = time.monotonic() + 60
+    while (said := service.look(quiet=0.05)) != "3 queued, 2 begun" and time.monotonic() < until_quiet:
+        time.sleep(0.1)
+    assert said == "3 queued, 2 begun"  # both places are free
+    assert sorted(begun()) == ["B", "D"]
+    assert service.look() == "3 queued, 2 begun"
+    service.end(service.entries["D"], Running())
+    assert service.look() == "3 queued, 2 begun"  # the other place is free, and somebody waits for it
+    service.end(service.entries["B"], Pending())
+    assert service.look() == "2 queued, 3 begun"
+    service.end(service.entries["E"], Scheduled(name="AwaitingConcurrencySlot"))
+    assert service.look() == "2 queued, 3 begun"
+    assert begun()[2:] == ["E"]
+    service.end(service.entries["D"], Completed())
+    assert service.look() == "2 queued, 2 begun, 1 completed"  # one waits for the free place already
+    service.end(service.entries["E"], Running())
+    # One that takes its worker with it does not hold up the others.
+    service.end(service.entries["B"], Crashed(message="killed"))
+    assert service.look() == "2 queued, 2 begun, 1 completed"
+    assert begun()[3:] == ["A"]
+    page = (service.state / "status.html").read_text()
+    assert "number 2 in the queue; is begun again: killed" in page
+    # What goes while it is queued is forgotten when its turn comes.
+    service.end(service.entries["A"], Completed())
+    shutil.rmtree(service.entries["C"].root)
+    assert service.look() == "2 begun, 2 completed"
+    assert begun()[4:] == ["B"]
+
+
+def test_plate_and_recipe_may_change_while_it_is_queued(service: Service, tmp_path: Path) -> None:
+    from prefect.states import Completed, Running
+
+    from flows.process_plate import process_plate
+
+    process_plate.to_deployment(service.deployment, concurrency_limit=1).apply()
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "all.yaml").write_text("channel: DAPI\nmatch: {barcode: '.*'}\n")
+    for name in ("P1", "P2", "P3", "P4"):
+        service.plate(name, wells=1)
+        service.look(recipes=str(recipes))
+    assert service.look(recipes=str(recipes)) == "3 queued, 1 begun"
+    service.end(service.entries["P1"], Running())
+    (recipes / "all.yaml").write_text("channel: FITC\nmatch: {barcode: 'P[123]'}\n")
+    next(Path(service.entries["P2"].root).rglob("*_w1*.[tT][iI][fF]")).unlink()
+    assert service.look(recipes=str(recipes)) == "1 writing, 1 queued, 2 begun"
+    found = service.entries
+    assert found["P2"].state != "begun"
+    assert found["P3"].parameters["settings"]["channel"] == "FITC"
+    service.end(found["P1"], Completed())
+    service.end(found["P3"], Completed())
+    service.look(recipes=str(recipes))
+    assert service.entries["P4"].state == "held"
+    assert "no recipe is for plate P4" in service.entries["P4"].reason
+
+
 def test_watcher_that_dies_between_ledger_and_server_makes_no_second_run(service: Service) -> None:
     from flows.ledger import open_ledger
 
@@ -210,7 +282,7 @@ def test_server_without_the_deployment_is_said(service: Service) -> None:
     service.plate("P1", wells=1)
     with pytest.raises(ClusterError, match="no deployment process-plate/other"):
         service.look(deployment="process-plate/other")
-    assert service.entries["P1"].state == "starting"
+    assert service.entries["P1"].state == "queued"
     assert service.look() == "1 begun"
 
 
