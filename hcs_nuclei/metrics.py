@@ -50,6 +50,8 @@ GAUGES: Mapping[str, tuple[tuple[str, ...], str]] = {
 _OF_WELLS = ("wells", "wells_quarantined", "fields", "nuclei", "faults", "stage_seconds")
 _OF_DEVICES = ("device_wait_seconds", "device_idle_seconds")
 RUN_STATES = ("completed", "quarantined", "failed", "cancelled", "refused")
+#: What is shown as 0 before it happens for the first time, so that a rise from nothing is seen.
+_KNOWN = {"runs": RUN_STATES, "fields": ("ok", "incomplete", "missing", "unreadable", "failed")}
 
 #: A value's name and the values of its labels.
 Key = tuple[str, tuple[str, ...]]
@@ -158,10 +160,8 @@ def families_of(values: Counts) -> list[Metric]:
         for name, (labels, meaning) in kinds.items():
             family = make(f"{PREFIX}{name}", meaning, labels=labels)
             found = {key[1]: value for key, value in values.items() if key[0] == name}
-            if name == "runs":
-                found = {**{(state,): 0.0 for state in RUN_STATES}, **found}
-            elif not labels:
-                found = {(): 0.0, **found}
+            nothing = {(value,): 0.0 for value in _KNOWN.get(name, ())} if labels else {(): 0.0}
+            found = {**nothing, **found}
             for label_values, value in sorted(found.items()):
                 family.add_metric(label_values, value)
             families.append(family)

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 import typer
 
-from hcs_nuclei.cli import annotate, benchmark, models, plates, process, serve, store, train
+from hcs_nuclei.cli import annotate, audit, benchmark, models, plates, process, serve, store, train
+from hcs_nuclei.cli.messages import tell, tell_error, tell_fault
 from hcs_nuclei.errors import HcsNucleiError, UserError
+from hcs_nuclei.logs import set_up_logs
 
 app = typer.Typer(
     name="hcs-nuclei",
@@ -31,25 +33,31 @@ serve.register(app)
 store.register(app)
 annotate.register(app)
 benchmark.register(app)
+audit.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     try:
+        set_up_logs()
         status = _run(None if arguments is None else list(arguments))
         sys.stdout.flush()
     except UserError as error:
-        _say(error)
+        tell_error(error)
         return 2
     except HcsNucleiError as error:
-        _say(error)
+        tell_error(error)
         return 1
     except BrokenPipeError:
         # A reader such as `head` that has seen enough: no message, and none from Python's own flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if tell_fault(error):
+            return 1
+        raise
     if status == 130:
-        print("hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.", file=sys.stderr)
+        tell("hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.")
     return status
 
 
@@ -60,7 +68,3 @@ def _run(arguments: list[str] | None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
-
-
-def _say(error: HcsNucleiError) -> None:
-    print(f"hcs-nuclei: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ JsonOption = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE|-", help="Write the answer as JSON to a file, or to stdout with -."),
 ]
+ReasonOption = Annotated[str, typer.Option(help="Why; stands in the audit log.")]
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, write_json
+from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, write_json
 
 if TYPE_CHECKING:
     from hcs_nuclei.plate import Plate
@@ -165,10 +165,12 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write figures for slides (PNG) of each run into this directory.")
     ] = None,
+    reason: ReasonOption = "",
 ) -> None:
     """Make the tables and reports of finished runs again from their wells, with other treatments, exclusions, gates."""
     from hcs_nuclei.outputs.reading import find_runs
     from hcs_nuclei.pipeline.finish import remake_plates
+    from hcs_nuclei.pipeline.following import note_recipe
     from hcs_nuclei.settings import load_settings
 
     found = find_runs(runs)
@@ -179,7 +181,10 @@ def report(
     files = [
         name if name in {"auto", "none"} else str(Path(name).expanduser().absolute()) for name in (layout, exclusions)
     ]
-    remake_plates(found, files[0], exclusions=files[1], qc=qc, recipe=load_settings(assay) if assay else None)
+    recipe = load_settings(assay) if assay else None
+    remake_plates(found, files[0], exclusions=files[1], qc=qc, recipe=recipe, reason=reason)
+    if assay and (fault := note_recipe(assay.stem, load_settings(assay, environ={}))):
+        print(f"hcs-nuclei: {fault}", file=sys.stderr)
     for run in found:
         typer.echo(str(run / "report.html"))
     for path in _beside_reports(found, screen, figures):

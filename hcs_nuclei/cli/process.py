@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, check_json, write_json
+from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, check_json, write_json
+from hcs_nuclei.cli.messages import LogFormatOption, tell, tell_error, use_log_format
 from hcs_nuclei.errors import HcsNucleiError, RunConflictError, SettingsError, UserError
 from hcs_nuclei.settings import Settings, load_settings
 
@@ -28,6 +29,14 @@ class ProcessOptions:
     overwrite: bool = False
     retry_failed: bool = False
     prefect: bool = False
+    performance_report: bool = False
+    assay: Path | None = None
+    reason: str = ""
+
+    @property
+    def recipe(self) -> str:
+        """What the recipe is called."""
+        return self.assay.stem if self.assay else ""
 
 
 def register(app: typer.Typer) -> None:
@@ -85,14 +94,23 @@ def process(
             show_default=False,
         ),
     ] = None,
+    performance_report: Annotated[
+        bool,
+        typer.Option("--performance-report", help="Write Dask's performance.html into the run directory."),
+    ] = False,
+    reason: ReasonOption = "",
+    log_format: LogFormatOption = None,
     json_to: JsonOption = None,
 ) -> None:
     """Process plates: label images, tables and a report for each. Started again, it does only what is missing."""
+    use_log_format(log_format)
     asked = {"channel": channel, "model": model, "plate_name": plate_name, "pattern": pattern, "layout": layout}
     groups = {"illumination": {"method": illumination}, "aggregation": {"qc": qc}}
     settings = load_settings(assay, {**asked, **groups, "barcodes": barcodes, "exclusions": exclusions})
     use_prefect = prefect if prefect is not None else api_url_configured()
-    options = ProcessOptions(cluster, workers, overwrite, retry_failed, use_prefect)
+    options = ProcessOptions(
+        cluster, workers, overwrite, retry_failed, use_prefect, performance_report, assay=assay, reason=reason
+    )
     raise typer.Exit(process_plates(plates, out, settings, options, json_to))
 
 
@@ -108,6 +126,7 @@ def process_plates(
 
     check_json(json_to)
     _check_all(plates, out, settings, options)
+    _note_recipe(options.assay)
     statuses: list[int] = []
     results: list[dict[str, Any]] = []
     for plate in plates:
@@ -117,7 +136,7 @@ def process_plates(
         except HcsNucleiError as error:
             if len(plates) == 1:
                 raise
-            print(f"hcs-nuclei: {plate}: {error}", file=sys.stderr)
+            tell_error(f"{plate}: {error}")
             statuses.append(1)
             results.append({"plate": str(plate), "exit_status": 1, "error": str(error)})
             continue
@@ -144,6 +163,16 @@ def api_url_configured() -> bool:
         return False
     active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
     return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def _note_recipe(assay: Path | None) -> None:
+    """Write into the audit log what a recipe says, without the environment and the options that come on top."""
+    if assay is None:
+        return
+    from hcs_nuclei.pipeline.following import note_recipe
+
+    if fault := note_recipe(assay.stem, load_settings(assay, environ={})):
+        tell(fault, level=logging.WARNING)
 
 
 def _check_all(plates: list[str], out: Path, settings: Settings, options: ProcessOptions) -> None:
@@ -185,6 +214,9 @@ def _process(plate: str, out: Path, settings: Settings, options: ProcessOptions,
             workers=options.workers,
             overwrite=options.overwrite,
             retry_failed=options.retry_failed,
+            performance_report=options.performance_report,
+            recipe=options.recipe,
+            reason=options.reason,
         )
         return run_process_plate(parameters, on_progress=show)
     from hcs_nuclei.pipeline.run import process_plate
@@ -197,6 +229,9 @@ def _process(plate: str, out: Path, settings: Settings, options: ProcessOptions,
         workers=options.workers,
         overwrite=options.overwrite,
         retry_failed=options.retry_failed,
+        performance_report=options.performance_report,
+        recipe=options.recipe,
+        reason=options.reason,
         on_progress=show,
     )
 
@@ -208,15 +243,19 @@ def _say(result: Any) -> None:
         return f"{sum(counts.values())} {what} (" + ", ".join(f"{n} {status}" for status, n in counts.items()) + ")"
 
     kept = f", {result.kept} of them from before" if result.kept else ""
-    lines = [
+    here = {"plate": result.plate, "run": result.run_dir.name}
+    tell(
         f"{result.plate}: {result.nuclei:,} nuclei in {words(result.wells_by_status, 'wells')}{kept}; "
-        f"{words(result.fields_by_status, 'fields')}"
-    ]
+        f"{words(result.fields_by_status, 'fields')}",
+        **here,
+    )
     if result.layout:
-        lines.append(f"  layout: {result.layout}")
-    lines += [f"  {fault}" for fault in result.faults[:_FAULTS_SHOWN]]
+        tell(f"  layout: {result.layout}", **here)
+    for fault in result.faults[:_FAULTS_SHOWN]:
+        tell(f"  {fault}", level=logging.WARNING, **here, well=fault.partition(" ")[0])
     if len(result.faults) > _FAULTS_SHOWN:
-        lines.append(f"  and {len(result.faults) - _FAULTS_SHOWN} more faults: see fields.parquet or the report")
-    lines += [f"  warning: {warning}" for warning in result.warnings]
-    lines.append(f"  report: {result.run_dir / 'report.html'}")
-    print("\n".join(lines), file=sys.stderr)
+        more = len(result.faults) - _FAULTS_SHOWN
+        tell(f"  and {more} more faults: see fields.parquet or the report", level=logging.WARNING, **here)
+    for warning in result.warnings:
+        tell(f"  warning: {warning}", level=logging.WARNING, **here)
+    tell(f"  report: {result.run_dir / 'report.html'}", **here)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hcs_nuclei.cli.messages import tell
+from hcs_nuclei.logs import json_wanted
 from hcs_nuclei.pipeline.run import Progress
 
 #: Seconds between plain lines: enough to see that it goes on, few on a 1536-well plate.
@@ -21,7 +24,7 @@ _STAGES = {
 @contextmanager
 def show_progress() -> Iterator[Callable[[Progress], None]]:
     """A function that shows what it is told; the bar is gone when the context ends."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not json_wanted():
         with _bar() as show:
             yield show
     else:
@@ -35,10 +38,10 @@ def _plain() -> Callable[[Progress], None]:
     def show(progress: Progress) -> None:
         nonlocal last
         if progress.remark:
-            print(f"{progress.plate}: {progress.remark}", file=sys.stderr, flush=True)
+            tell(f"{progress.plate}: {progress.remark}", level=logging.WARNING, plate=progress.plate)
             return
         if progress.stage != "wells":
-            print(f"{progress.plate}: {_words(progress)}", file=sys.stderr, flush=True)
+            tell(f"{progress.plate}: {_words(progress)}", plate=progress.plate)
             return
         now = time.monotonic()
         start = began.setdefault(progress.plate, now)
@@ -46,11 +49,10 @@ def _plain() -> Callable[[Progress], None]:
             return
         last = now
         faults = f", {progress.faults} fields with faults" if progress.faults else ""
-        print(
+        tell(
             f"{progress.plate}: {progress.done} of {progress.total} wells, {progress.nuclei:,} nuclei{faults}, "
             f"{now - start:.0f} s",
-            file=sys.stderr,
-            flush=True,
+            plate=progress.plate,
         )
 
     return show

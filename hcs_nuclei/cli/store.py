@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
+from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, ReportOption, check_json, write_json
 
 ModelArgument = Annotated[str, typer.Argument(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
-ReasonOption = Annotated[str, typer.Option(help="Why; stands in the audit log.")]
 
 models_app = typer.Typer(help="The models that can be used, and which is the default.", no_args_is_help=True)
 

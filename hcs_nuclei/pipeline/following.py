@@ -54,13 +54,13 @@ class RunFollower:
         self._here.update(plate=context.plate, run=self._run)
         about = {
             "plate": context.plate,
-            "run": str(context.run_dir.absolute()),
-            "source": context.place,
             "model": self._model,
             "recipe": self._origin.recipe,
             "settings": context.settings.fingerprint()[:12],
             "wells": len(plan.outstanding),
             "kept": plan.finished,
+            "run": str(context.run_dir.absolute()),
+            "source": context.place,
             "flow_run": self._origin.flow_run,
         }
         why = self._origin.reason
