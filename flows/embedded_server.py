@@ -12,6 +12,8 @@ from threading import Thread
 
 import uvicorn
 
+from hcs_nuclei.logs import json_wanted
+
 
 def main(descriptor: int) -> None:
     """Serve on an inherited listening socket; ends when standard input is closed."""
@@ -20,6 +22,8 @@ def main(descriptor: int) -> None:
         factory=True,
         lifespan="on",
         log_level="error",
+        # In JSON, Prefect's handlers are ours, and uvicorn's would be in text.
+        log_config=None if json_wanted() else uvicorn.config.LOGGING_CONFIG,
         timeout_graceful_shutdown=3,
     )
     server = uvicorn.Server(config)

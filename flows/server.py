@@ -27,6 +27,7 @@ from prefect.settings import (
 )
 
 from hcs_nuclei.errors import ClusterError
+from hcs_nuclei.logs import JsonHandler
 
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _LOG = "embedded-server.log"
@@ -180,9 +181,10 @@ def _quiet_console() -> None:
     For as long as this process lives, since what it stops at its end has something to say as well.
     """
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, PrefectConsoleHandler):
+        if isinstance(handler, PrefectConsoleHandler | JsonHandler):
             handler.addFilter(_passes)
 
 
 def _passes(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING and not record.name.startswith(_UNSEEN)
+    ours = record.name.startswith("hcs_nuclei.")
+    return ours or (record.levelno >= logging.WARNING and not record.name.startswith(_UNSEEN))

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from prefect.settings import get_current_settings
 
+from flows.metrics_page import metrics_page
 from flows.parameters import WatchPlatesParameters
 from flows.roots import ALLOWED_ROOTS
 from flows.server import check_server, server_process
 from hcs_nuclei.errors import OutputError, RunConflictError, RunFailedError
+from hcs_nuclei.metrics import METRICS_FILE, MetricsFile
 
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 #: A worker gives its runs 30 s to stop.
@@ -34,13 +36,15 @@ _MOST_DEATHS = 5
 class ServiceOptions:
     """What the service does; `watch.state` is its directory.
 
-    `port` of the web page, `every` seconds between looks, `plates` at a time.
+    `port` of the web page, `every` seconds between looks, `plates` at a time; `metrics_port` None for the next port, or
+    any that is free.
     """
 
     watch: WatchPlatesParameters
     port: int = 4200
     every: float = 60.0
     plates: int = 1
+    metrics_port: int | None = None
 
 
 def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
@@ -66,8 +70,15 @@ def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
             )
         else:
             check_server(url)
+        # Where the service's own user keeps them elsewhere, they are shown from there.
+        os.environ.setdefault(METRICS_FILE, str(state.absolute() / "metrics.prom"))
+        totals = MetricsFile(Path(os.environ[METRICS_FILE]))
+        port = options.metrics_port or min(options.port + 1, 65535)
+        exactly = options.metrics_port is not None
+        metrics = stack.enter_context(metrics_page(state, totals, port, exactly=exactly))
         worker = stack.enter_context(_worker(options, url, own_server=own_server))
         say(f"Prefect's web page:  {url.removesuffix('/api')}")
+        say(f"Metrics:             {metrics}")
         say(f"Status page:         {(state / 'status.html').absolute().as_uri()}")
         say(f"Watched:             {', '.join(options.watch.roots)}")
         say(f"Runs:                {options.watch.out}")

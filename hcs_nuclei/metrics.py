@@ -160,8 +160,8 @@ def families_of(values: Counts) -> list[Metric]:
         for name, (labels, meaning) in kinds.items():
             family = make(f"{PREFIX}{name}", meaning, labels=labels)
             found = {key[1]: value for key, value in values.items() if key[0] == name}
-            nothing = {(value,): 0.0 for value in _KNOWN.get(name, ())} if labels else {(): 0.0}
-            found = {**nothing, **found}
+            nothing: dict[tuple[str, ...], float] = dict.fromkeys(((value,) for value in _KNOWN.get(name, ())), 0.0)
+            found = {**(nothing if labels else {(): 0.0}), **found}
             for label_values, value in sorted(found.items()):
                 family.add_metric(label_values, value)
             families.append(family)

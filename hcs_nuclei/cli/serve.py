@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
+from hcs_nuclei.cli.messages import LogFormatOption, tell, use_log_format
 from hcs_nuclei.errors import OutputError, SettingsError
+from hcs_nuclei.logs import json_wanted
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +43,16 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine; left out, one to each core or GPU.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, metavar="PORT", help="Of /metrics, on loopback; left out, the one after --port if free."
+        ),
+    ] = None,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Process every plate that appears below watched directories, once it is complete; Ctrl-C stops it."""
+    use_log_format(log_format)
     home = _service_directory(state)
     _check(watch, out, recipes)
     found = recipes or (home / "recipes" if (home / "recipes").is_dir() else None)
@@ -65,9 +75,17 @@ def serve(
     # A shell that starts it in the background has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        run_service(ServiceOptions(watched, port, every, plates), lambda line: typer.echo(line))
+        run_service(ServiceOptions(watched, port, every, plates, metrics_port), _say)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _say(line: str) -> None:
+    """On stdout, where it is read by programs as well; or in the log, where that is one."""
+    if json_wanted():
+        tell(line)
+    else:
+        typer.echo(line)
 
 
 def _end(*_: object) -> None:
