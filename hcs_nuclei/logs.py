@@ -39,7 +39,7 @@ _PATTERNS = (
     (re.compile(r"(\w://)[^\s/@]*:[^\s/]*@"), rf"\1{HIDDEN}@"),
     # ?X-Amz-Signature=..., &sig=..., password: ..., "token": "..."
     (re.compile(rf"(?i)([?&](?:[\w-]*{_SECRET}[\w-]*|sig|key)=)[^&\s'\"]+"), rf"\1{HIDDEN}"),
-    (re.compile(rf"(?i)(\b[\w-]*{_SECRET}['\"]?\s*[:=]\s*['\"]?)[^\s,;'\"}}]{{6,}}"), rf"\1{HIDDEN}"),
+    (re.compile(rf"(?i)(\b[\w-]*{_SECRET}['\"]?\s*[:=]\s*['\"]?)[^\s,;&'\"}}]{{6,}}"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer\s+|basic\s+)?)[^\s'\"]+"), rf"\1{HIDDEN}"),
     (re.compile(r"\bBearer\s+[\w.~+/=-]{8,}"), f"Bearer {HIDDEN}"),
     # A webhook's path is what lets one in.

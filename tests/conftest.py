@@ -25,6 +25,14 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test looks at the models, or writes into the audit log, of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HCS_NUCLEI_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def worker() -> Iterator[Any]:
     """A client of a cluster of one worker process, shared by all: each start costs an import of TensorFlow."""
