@@ -14,6 +14,8 @@ DEFAULTS = {
     # Scientific data stay put: neither the server nor this process reports to anybody.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # Nor does the browser: the newer of Prefect's two pages asks Amplitude for its settings, analytics or not.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
     # Prefect's own limit of 20 s is too short for a first start on a slow or busy machine.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }

@@ -1,4 +1,4 @@
-"""Progress and results in, what Prefect's UI shows out: a progress bar, few log lines, tables and a summary.
+"""Progress in, what Prefect's UI shows of a run while it lasts out: a bar, few log lines, a link to Dask's own page.
 
 All of it is made in the flow's process. What cannot be shown is logged and costs nothing else: the plate goes on.
 """
@@ -7,25 +7,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import cast
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_link_artifact, create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
-from hcs_nuclei.errors import listed
-from hcs_nuclei.outputs.provenance import read_record
-from hcs_nuclei.outputs.reading import read_fields, read_wells
-from hcs_nuclei.pipeline import Progress, RunResult
-
-if TYPE_CHECKING:
-    import pandas as pd
+from hcs_nuclei.cluster import Client
+from hcs_nuclei.pipeline import Progress
 
 #: The UI asks for artifacts every few seconds; each update is a request to the server.
 _PROGRESS_EVERY_S = 3.0
@@ -33,15 +23,18 @@ _LOG_EVERY_S = 15.0
 #: While the server does not answer, a plate must not wait for it at every well.
 _RETRY_AFTER_S = 60.0
 _STAGES = {"prepare": "prepared", "calibrate": "calibrated", "finish": "tables and report follow"}
-_MOST_WELLS = 384
-_MOST_FAULTS = 1000
 
 
 class ProgressDisplay:
-    """Follows one run, in the thread of its flow: call it with each `Progress`; it passes them on to `also`."""
+    """Follows one run, in the thread of its flow: call it with each `Progress`; it passes them on to `also`.
 
-    def __init__(self, also: Callable[[Progress], None]) -> None:
+    `fields` are those of a well, on average and over all time points: for the speed.
+    """
+
+    def __init__(self, also: Callable[[Progress], None], fields: float = 0.0) -> None:
         self._also = also
+        self._fields = fields
+        self._began: tuple[float, int] | None = None
         self._artifact: UUID | None = None
         self._faults = 0
         self._next_update = self._next_line = 0.0
@@ -51,29 +44,42 @@ class ProgressDisplay:
         if progress.remark:
             get_run_logger().warning("%s", progress.remark)
             return
-        self._log(progress)
         now = time.monotonic()
+        if progress.stage == "calibrate":
+            self._began = now, progress.done
+        self._log(progress)
         if now >= self._next_update or progress.stage == "finish":
             answered = shown(lambda: self._update(progress))
             self._next_update = now + (_PROGRESS_EVERY_S if answered else _RETRY_AFTER_S)
+
+    def ended(self, line: str) -> None:
+        """Leave `line`, how the run ended, beside the full bar."""
+        if (bar := self._artifact) is not None:
+            shown(lambda: update_progress_artifact(bar, 100.0, description=line))
 
     def _log(self, progress: Progress) -> None:
         logger, now = get_run_logger(), time.monotonic()
         if progress.faults > self._faults:
             new, self._faults = progress.faults - self._faults, progress.faults
-            logger.warning("Well %s: %s", progress.well, _faults(new))
+            logger.warning("Well %s: %s", progress.well, faults_in_words(new))
         last = progress.stage == "wells" and progress.done == progress.total
         if progress.stage != "wells" or last or now >= self._next_line:
             self._next_line = now + _LOG_EVERY_S
-            logger.info("%s", in_words(progress))
+            logger.info("%s", self._line(progress))
 
     def _update(self, progress: Progress) -> None:
         percent = 100.0 * progress.done / max(progress.total, 1)
         if self._artifact is None:
             key = artifact_key(progress.plate, "progress")
-            self._artifact = cast(UUID, create_progress_artifact(percent, key=key, description=in_words(progress)))
+            self._artifact = cast(UUID, create_progress_artifact(percent, key=key, description=self._line(progress)))
         else:
-            update_progress_artifact(self._artifact, percent, description=in_words(progress))
+            update_progress_artifact(self._artifact, percent, description=self._line(progress))
+
+    def _line(self, progress: Progress) -> str:
+        if self._began is None or progress.stage != "wells":
+            return in_words(progress)
+        seconds, wells = time.monotonic() - self._began[0], progress.done - self._began[1]
+        return in_words(progress) + speed_in_words(seconds, wells, progress.total - progress.done, self._fields)
 
 
 def in_words(progress: Progress) -> str:
@@ -81,15 +87,32 @@ def in_words(progress: Progress) -> str:
     line = f"Plate {progress.plate}: {progress.done} of {progress.total} wells"
     if progress.stage != "wells":
         return f"{line} done; {_STAGES[progress.stage]}"
-    faults = f"; {_faults(progress.faults)}" if progress.faults else ""
+    faults = f"; {faults_in_words(progress.faults)}" if progress.faults else ""
     return f"{line}, last {progress.well}; {progress.nuclei:,} nuclei{faults}"
 
 
-def show_result(result: RunResult) -> None:
-    """Make the artifacts of a finished run: summary, faults (where there are any), wells (up to 384)."""
-    shown(lambda: _show_summary(result))
-    shown(lambda: _show_faults(result))
-    shown(lambda: _show_wells(result))
+def speed_in_words(seconds: float, wells: int, left: int, fields: float) -> str:
+    """``; 1.4 fields/s, about 12 min left``, for `wells` made in so many seconds and as many `left` to be made.
+
+    `fields` are those of a well (0: not known). Empty where there is nothing to tell yet.
+    """
+    if not fields or wells < 1 or seconds <= 0:
+        return ""
+    speed = f"; {wells * fields / seconds:.2g} fields/s"
+    minutes = left * seconds / wells / 60
+    return speed + (f", about {max(minutes, 1):.0f} min left" if left else "")
+
+
+def show_dashboard(plate: str, client: Client) -> None:
+    """Make the link to the page on which Dask shows what its workers do; a scheduler may have none."""
+    try:
+        link = client.dashboard_link
+    except (KeyError, OSError):
+        return
+    if link:
+        words = f"[What the workers do]({link}), on Dask's own page"
+        key = artifact_key(plate, "dask")
+        shown(lambda: create_link_artifact(link, link_text="Dask dashboard", key=key, description=words))
 
 
 def artifact_key(plate: str, what: str) -> str:
@@ -97,83 +120,9 @@ def artifact_key(plate: str, what: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", f"{plate}-{what}".lower()).strip("-")
 
 
-def _show_summary(result: RunResult) -> None:
-    record = read_record(result.run_dir)
-    run_dir = result.run_dir.resolve()
-    rows = {
-        "Wells": f"{_counts(result.wells_by_status)}; {result.made} processed now, {result.kept} kept",
-        "Fields": _counts(result.fields_by_status),
-        "Nuclei": f"{result.nuclei:,}",
-        "Model": f"{record.model.name} ({record.model.identifier})" if record else "",
-        "Exit status": str(result.exit_status),
-        "Report": f"[{run_dir / 'report.html'}]({(run_dir / 'report.html').as_uri()})",
-    }
-    lines = [f"| Plate | {result.plate} |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in rows.items()]
-    if result.warnings:
-        lines += ["", "## Warnings", "", *(f"- {warning}" for warning in result.warnings)]
-    create_markdown_artifact(
-        "\n".join(lines), key=artifact_key(result.plate, "summary"), description=result_line(result)
-    )
-
-
-def _show_faults(result: RunResult) -> None:
-    if not result.faults:
-        return
-    fields = read_fields(result.run_dir)
-    rows = [
-        {**place, "Field": row["Metadata_Field"], "Status": row["status"], "Reason": row["error"]}
-        for place, row in _rows(fields[fields["status"] != "ok"])
-    ]
-    first = f" (the first {_MOST_FAULTS} of {len(rows)})" if len(rows) > _MOST_FAULTS else ""
-    create_table_artifact(
-        rows[:_MOST_FAULTS],
-        key=artifact_key(result.plate, "faults"),
-        description=f"Plate {result.plate}: fields that are not ok, and why{first}",
-    )
-
-
-def _show_wells(result: RunResult) -> None:
-    wells = read_wells(result.run_dir)
-    if len(wells) > _MOST_WELLS:
-        return
-    rows = [
-        {
-            **place,
-            "Status": row["status"],
-            "Fields": f"{row['Metadata_Site_Count']} of {row['Metadata_Site_Count_Expected']}",
-            # A column with a well that was not measured reaches pandas as floats with NaN.
-            "Nuclei": None if row["status"] == "failed" else int(row["Metadata_Object_Count"]),
-        }
-        for place, row in _rows(wells)
-    ]
-    create_table_artifact(
-        rows, key=artifact_key(result.plate, "wells"), description=f"Plate {result.plate}: nuclei in every well"
-    )
-
-
-def result_line(result: RunResult) -> str:
-    """One line for people: how a finished run went."""
-    wells = dict.fromkeys(fault.partition(" ")[0] for fault in result.faults)
-    faults = f"; {_faults(len(result.faults))} in {listed(wells)}" if result.faults else ""
-    return f"Plate {result.plate}: {_counts(result.wells_by_status)} wells; {result.nuclei:,} nuclei{faults}"
-
-
-def _rows(frame: pd.DataFrame) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Where each row of a table is, the time point only where there are several, and the row."""
-    several = frame["Metadata_Timepoint"].nunique() > 1
-    for row in frame.to_dict("records"):
-        yield {"Well": row["Metadata_Well"], **({"Time point": row["Metadata_Timepoint"]} if several else {})}, row
-
-
-def _faults(number: int) -> str:
+def faults_in_words(number: int) -> str:
+    """``1 field with a fault``."""
     return f"{number} field{'s' if number != 1 else ''} with a fault"
-
-
-def _counts(by_status: dict[str, int]) -> str:
-    """``94 ok, 2 failed``."""
-    statuses = sorted(by_status, key=lambda status: (status != "ok", status))
-    return ", ".join(f"{by_status[status]} {status}" for status in statuses) or "0"
 
 
 def shown(show: Callable[[], object]) -> bool:

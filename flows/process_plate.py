@@ -15,9 +15,10 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.display import ProgressDisplay, result_line, show_result
+from flows.display import ProgressDisplay, show_dashboard
 from flows.endings import QUARANTINED, StoppedError, ends_in_words
 from flows.parameters import ProcessPlateParameters
+from flows.result_display import result_line, show_result
 from flows.server import prefect_server
 from flows.steps import run_step
 from hcs_nuclei.cluster import open_cluster, performance_report
@@ -77,13 +78,16 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
 
 
 def _process(parameters: ProcessPlateParameters, follower: RunFollower) -> RunResult:
-    display = ProgressDisplay(_LISTENER.get())
     again = {"overwrite": parameters.overwrite, "retry_failed": parameters.retry_failed}
     prepare = partial(prepare_plate, parameters.plate, Path(parameters.out), parameters.settings, **again)
     plan, card = run_step("Prepare", prepare)
     follower.begin(plan, card, **again)
+    wells = plan.plate.wells
+    display = ProgressDisplay(
+        _LISTENER.get(), sum(len(well.fields) for well in wells) * plan.context.timepoints / len(wells)
+    )
     show = followed_progress(follower, display)
-    progress = partial(Progress, plate=plan.context.plate, done=plan.finished, total=len(plan.plate.wells))
+    progress = partial(Progress, plate=plan.context.plate, done=plan.finished, total=len(wells))
     show(progress("prepare"))
     summaries = []
     if plan.outstanding:
@@ -92,11 +96,13 @@ def _process(parameters: ProcessPlateParameters, follower: RunFollower) -> RunRe
             open_cluster(parameters.cluster, workers=parameters.workers) as client,
             performance_report(client, report, get_run_logger().warning),
         ):
+            show_dashboard(plan.context.plate, client)
             plan = run_step("Calibrate", partial(begin_run, client, plan, card, show, overwrite=parameters.overwrite))
             show(progress("calibrate"))
             summaries = run_step("Process wells", partial(process_wells, client, plan, show))
     result = run_step("Finish", partial(end_run, plan, summaries, show))
     follower.end(result)
+    display.ended(result_line(result))
     show_result(result)
     return _completed(result)
 

@@ -156,11 +156,10 @@ def check_server(url: str) -> None:
             except httpx.HTTPStatusError as answer:
                 refused = answer.response.status_code in {401, 403}
     if refused:
-        given = "another than that of" if PREFECT_API_AUTH_STRING.value() else "none in"
+        held = "another one" if PREFECT_API_AUTH_STRING.value() else "none"
         raise ClusterError(
-            f"Prefect's server at {url} wants a password, and there is {given} PREFECT_API_AUTH_STRING. Set it to what "
-            "the server has in PREFECT_SERVER_API_AUTH_STRING (user:password), or process without Prefect "
-            "(--no-prefect)."
+            f"Prefect's server at {url} wants a password, and PREFECT_API_AUTH_STRING holds {held}. Set it to what the "
+            "server has in PREFECT_SERVER_API_AUTH_STRING (user:password), or process without Prefect (--no-prefect)."
         )
     if error is not None:
         raise ClusterError(

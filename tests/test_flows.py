@@ -35,7 +35,7 @@ def plate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate_plate(tmp_path_factory.mktemp("plates"), wells=4, size=256, seed=3, name="SIM-4").directory
 
 
-def run_flow(plate: Path, out: Path, **settings: Any) -> tuple[RunResult, list[Progress]]:
+def run_flow(plate: Path | str, out: Path, **settings: Any) -> tuple[RunResult, list[Progress]]:
     """The flow's result, and what the listener in this process was told."""
     from flows.parameters import ProcessPlateParameters
     from flows.process_plate import run_process_plate
@@ -89,7 +89,10 @@ def test_whole_plate_is_completed_and_shown(plate: Path, tmp_path: Path) -> None
     assert seen.tasks == dict.fromkeys(["Prepare", "Calibrate", "Process wells", "Finish"], "Completed")
     assert seen.run.parameters["parameters"]["settings"]["segmentation"]["minimum_area_px"] == 20
 
-    assert set(seen.artifacts) == {"sim-4-progress", "sim-4-summary", "sim-4-wells"}
+    assert set(seen.artifacts) == {f"sim-4-{what}" for what in ("progress", "dask", "summary", "wells", "provenance")}
+    assert "](http://127.0.0.1:" in seen.artifacts["sim-4-dask"]
+    assert seen.artifacts["sim-4-summary"].count("](data:image/svg+xml;base64,") == 1
+    assert str(result.run_dir / "run.json") in seen.artifacts["sim-4-provenance"]
     assert seen.artifacts["sim-4-progress"] == 100
     assert [row["Well"] for row in seen.artifacts["sim-4-wells"]] == WELLS
     assert sum(row["Nuclei"] for row in seen.artifacts["sim-4-wells"]) == result.nuclei
@@ -162,6 +165,27 @@ def test_place_outside_the_allowed_roots_is_refused(
     assert seen.run.state.message == str(refused.value)
     assert seen.tasks == {}
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_plate_at_a_url_is_processed_below_an_allowed_one_and_refused_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("moto", reason="needs moto, an S3 server for tests: pip install 'hcs-nuclei[dev]'")
+    from remote_samples import s3_endpoint, upload
+
+    made = simulate_plate(tmp_path / "made", wells=1, size=128, seed=3, name="SIM-1").directory
+    out = tmp_path / "runs"
+    monkeypatch.setenv("HCS_NUCLEI_ALLOWED_ROOTS", f"s3://screens/plates:{out}")
+    with s3_endpoint(monkeypatch) as endpoint:
+        upload(endpoint, made, "screens", "plates/SIM-1/")
+        with pytest.raises(SettingsError, match=r"outside the allowed roots .*s3://screens/plates"):
+            run_flow("s3://screens/private/SIM-1", out)
+        assert Seen().ending == ("FAILED", "Failed")
+        result, _ = run_flow("s3://screens/plates/SIM-1", out)
+    assert (result.exit_status, result.made) == (0, 1)
+    assert Seen().ending == ("COMPLETED", "Completed")
 
 
 @pytest.mark.slow
@@ -239,7 +263,7 @@ def test_long_run_logs_few_lines_and_every_well_with_a_fault() -> None:
 def test_artifact_that_cannot_be_made_costs_nothing_but_itself() -> None:
     from prefect import flow
 
-    from flows.display import show_result
+    from flows.result_display import show_result
 
     @flow
     def without_files() -> None:

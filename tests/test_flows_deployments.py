@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
 
     shutil.copy(ROOT / "prefect.yaml", tmp_path)
     with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="plates", type="process"))
+        template = json.loads((ROOT / "deploy" / "prefect" / "work-pool.json").read_text())
+        client.create_work_pool(WorkPoolCreate(name="plates", type="process", base_job_template=template))
         deployed = subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
             cwd=tmp_path,
@@ -54,4 +56,6 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
     ]
     training = found["train"].parameter_openapi_schema["definitions"]["TrainModelParameters"]
     assert training["required"] == ["annotations", "frozen", "out"]
-    assert "HCS_NUCLEI_ALLOWED_ROOTS" in found["plates"].job_variables["env"]
+    # Flows come with the package, and what they may read and write is said to the worker, by nobody else.
+    assert all(deployment.pull_steps == [] for deployment in found.values())
+    assert all(deployment.job_variables == {} for deployment in found.values())
