@@ -15,7 +15,7 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 _MISSED = 3
 _LEAST = timedelta(minutes=3)
 #: A run that has a place and does not start: longer than a process or a pod takes, and than Prefect keeps the place.
-_STARTS_WITHIN = timedelta(minutes=10)
+STARTS_WITHIN = timedelta(minutes=10)
 
 
 def patience(minutes: float | None = None) -> timedelta:
@@ -35,7 +35,7 @@ def why_lost(client: SyncPrefectClient, run: FlowRun, silent: timedelta) -> str 
     if state is None or state.type not in {StateType.RUNNING, StateType.PENDING}:
         return None
     if state.type is StateType.PENDING:
-        if _age(state.timestamp) <= max(silent, _STARTS_WITHIN):
+        if _age(state.timestamp) <= max(silent, STARTS_WITHIN):
             return None
         return f"The run has not started since {state.timestamp:%Y-%m-%d %H:%M} UTC, without a heartbeat; it was lost."
     last = _last_heartbeat(client, run)

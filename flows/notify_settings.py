@@ -95,6 +95,8 @@ class Notify(BaseModel):
     #: IANA name (``Europe/Berlin``) of where the times of day above and those of the pages are; else this machine's.
     time_zone: str | None = None
     stale_minutes: float | None = Field(default=None, gt=0)
+    #: Of automations only: a watcher that is gone cannot tell.
+    watch_silent_minutes: float = Field(default=15.0, ge=0.2)
 
     @field_validator("time_zone")
     @classmethod

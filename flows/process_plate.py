@@ -18,6 +18,7 @@ from prefect.states import Completed
 from flows.display import ProgressDisplay, show_dashboard
 from flows.endings import QUARANTINED, StoppedError, ends_in_words
 from flows.parameters import ProcessPlateParameters
+from flows.plate_events import emit_end
 from flows.result_display import result_line, show_result
 from flows.server import prefect_server
 from flows.steps import run_step
@@ -63,7 +64,16 @@ def run_process_plate(parameters: ProcessPlateParameters, *, on_progress: OnProg
         _LISTENER.reset(token)
 
 
-@flow(name="process-plate", flow_run_name="process-{parameters.name}", retries=0, persist_result=False)
+@flow(
+    name="process-plate",
+    flow_run_name="process-{parameters.name}",
+    retries=0,
+    persist_result=False,
+    on_completion=[emit_end],
+    on_failure=[emit_end],
+    on_crashed=[emit_end],
+    on_cancellation=[emit_end],
+)
 @ends_in_words
 def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     """Process one plate: label images, tables and a report below the output directory.

@@ -20,8 +20,9 @@ from flows.endings import ends_in_words
 from flows.heartbeats import patience
 from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
 from flows.notify_settings import Notify, read_notify
-from flows.notifying import Outbox, message_of, none_finished
+from flows.notifying import Message, Outbox, message_of, none_finished
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
+from flows.plate_events import emit_message
 from flows.recipes import Recipe, read_recipes, recipe_for
 from flows.server import web_page
 from flows.service_runs import again, begin, follow, now, room
@@ -45,6 +46,11 @@ class _Pass:
     recipes: list[Recipe]
     #: What is wrong with recipes that could not be read.
     faults: list[str]
+
+    def tell(self, message: Message | None) -> None:
+        """Have a message sent at the end of the pass; what no run says itself is an event as well."""
+        if message is not None and self.outbox.put(message) and message.kind in {"held", "none_finished"}:
+            emit_message(message)
 
 
 @flow(name="watch-plates", flow_run_name="watch", retries=0, persist_result=False)
@@ -74,7 +80,7 @@ def _tell(this: _Pass) -> None:
     moment = datetime.now(UTC).astimezone(this.notify.zone)
     write_status_page(Path(this.parameters.state), entries, moment, prefect=web_page())
     if this.notify.finished_by is not None:
-        this.outbox.put(none_finished(entries, this.notify.finished_by, this.outbox.since, moment))
+        this.tell(none_finished(entries, this.notify.finished_by, this.outbox.since, moment))
     this.outbox.send(this.notify.to, get_run_logger().warning)
 
 
@@ -93,7 +99,7 @@ def _follow_all(this: _Pass) -> None:
     for entry in list(this.ledger.entries.values()):
         followed = follow(this.client, entry, stale=silent)
         if followed != entry:
-            this.outbox.put(message_of(entry, followed))
+            this.tell(message_of(entry, followed))
             this.ledger.write(followed)
         if (repeated := again(followed)) is not None:
             this.ledger.write(repeated)
@@ -124,7 +130,7 @@ def _look_at_all(this: _Pass) -> None:
     for decision in decide(found, looks, this.recipes, ledger.entries, faults=this.faults, quiet=quiet):
         former = ledger.entries.get(str(decision.found.root))
         entry = _entry(decision, looks.get(decision.found.root), former, this.parameters)
-        this.outbox.put(message_of(former, entry))
+        this.tell(message_of(former, entry))
         ledger.write(entry)
 
 

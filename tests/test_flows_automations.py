@@ -1,0 +1,224 @@
+"""Automations on a Prefect server that runs as a process of its own, with a webhook that listens on loopback."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from flow_server import Webhook
+
+from hcs_nuclei.errors import NotAPlateError, SettingsError
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+_PATIENCE_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server as ``prefect server start`` makes it, with the services that act on events."""
+    folder = tmp_path_factory.mktemp("server")
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_HOME,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+        temporary_settings,
+    )
+
+    from flows.server import server_process
+
+    environ = {
+        **os.environ,
+        "PREFECT_HOME": str(folder),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+    }
+    with (
+        temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 300}),
+        server_process(environ, folder / "server.log") as url,
+        temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder}),
+    ):
+        yield url
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as made:
+        yield made
+
+
+def until(enough: Callable[[], object]) -> None:
+    end = time.monotonic() + _PATIENCE_S
+    while not enough():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def ends_of(states: dict[str, Any]) -> dict[str, UUID]:
+    """Runs of the deployment of plates that ended so, by the plates' names."""
+    from prefect.client.orchestration import get_client
+
+    from flows.process_plate import process_plate
+
+    deployment = process_plate.to_deployment("plates", tags=["hcs-nuclei"]).apply()
+    runs = {}
+    with get_client(sync_client=True) as client:
+        for plate, state in states.items():
+            given = {"parameters": {"plate": f"/data/{plate}", "out": "/data/runs"}}
+            run = client.create_flow_run_from_deployment(deployment, parameters=given, name=f"process-{plate}")
+            client.set_flow_run_state(run.id, state, force=True)
+            runs[plate] = run.id
+    return runs
+
+
+def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str, webhook: Webhook) -> None:
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Crashed, Failed
+
+    from flows.automations import PREFIX, remove_automations, set_automations
+    from flows.endings import QUARANTINED
+    from flows.notify_settings import Notify
+    from flows.notifying import Message
+    from flows.plate_events import emit_message
+
+    CustomWebhookNotificationBlock(
+        name="own", url=f"{webhook.url}/block", json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    ).save("own", overwrite=True)
+    places = [{"webhook": f"{webhook.url}/hook"}, {"slack": f"{webhook.url}/slack"}, {"teams": f"{webhook.url}/teams"}]
+    said: list[str] = []
+    set_automations(Notify.model_validate({"to": places[:1]}), said.append)
+    notify = Notify.model_validate({"to": [*places, {"block": "custom-webhook/own"}], "watch_silent_minutes": 0.5})
+    for _ in range(2):
+        set_automations(notify, said.append)
+    assert len(said) == 3 * 8
+    with get_client(sync_client=True) as client:
+        assert sorted(one.name for one in client.read_automations()) == sorted(set(said))
+
+    reason = "no channel \"Cy5\" <here> & 'there'\nnor \\ elsewhere"
+    runs = ends_of(
+        {
+            "Wrong": Failed(message=reason),
+            "Killed": Crashed(message="Process exited with status code: -9"),
+            "Faults": Completed(name=QUARANTINED, message="B03"),
+            "Well": Completed(message="96 ok"),
+        }
+    )
+    for _ in range(2):  # a pass that is repeated sends the same event
+        emit_message(Message(key="held:/data/P", kind="held", title="Plate P is held", text="no recipe", plate="P"))
+    emit_message(Message(key="none:x", kind="none_finished", title="No plate was finished by 06:00 UTC", text="None"))
+
+    def got(path: str) -> list[dict[str, Any]]:
+        return [body for to, body in webhook.got if to == path]
+
+    paths = ("/hook", "/slack", "/teams", "/block")
+    until(lambda: all(len(got(path)) >= 5 for path in paths))
+    time.sleep(5)  # what would come twice comes now
+    assert {path: len(got(path)) for path in paths} == dict.fromkeys(paths, 5)
+    told = {body["kind"]: body for body in got("/hook")}
+    assert sorted(told) == ["crashed", "failed", "held", "none_finished", "quarantined"]
+    assert {name: told["failed"][name] for name in ("title", "text", "plate", "root", "flow_run", "run_dir")} == {
+        "title": "process-Wrong failed",
+        "text": reason,
+        "plate": "Wrong",
+        "root": "/data/Wrong",
+        "flow_run": str(runs["Wrong"]),
+        "run_dir": "",
+    }
+    assert datetime.fromisoformat(told["failed"]["time"]).tzinfo is not None
+    assert told["held"]["title"] == "Plate P is held"
+    assert {"text": f"process-Wrong failed\n{reason}"} in got("/slack")
+    cards = [body["attachments"][0]["content"]["body"] for body in got("/teams")]
+    assert ["process-Faults is finished, with quarantined wells", "B03"] in [[b["text"] for b in c] for c in cards]
+    assert {"subject": "process-Wrong failed", "body": reason} in got("/block")
+
+    remove_automations(said.append)
+    with get_client(sync_client=True) as client:
+        assert not [one for one in client.read_automations() if one.name.startswith(PREFIX)]
+        assert client.read_block_documents_by_type("webhook") == []
+        assert len(client.read_block_documents_by_type("custom-webhook")) == 1
+
+
+def test_run_whose_heartbeat_stops_is_ended_and_a_watcher_that_is_gone_is_told(server: str, webhook: Webhook) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Running
+
+    from flows.automations import remove_automations, set_automations
+    from flows.notify_settings import Notify
+    from flows.watch_plates import watch_plates
+
+    set_automations(
+        Notify.model_validate({"to": [{"webhook": webhook.url}], "stale_minutes": 0.25, "watch_silent_minutes": 0.3}),
+        lambda _: None,
+    )
+    runs = ends_of({"Silent": Running(), "Finished": Running()})
+    given = {"parameters": {"roots": ["/data"], "out": "/data/runs", "state": "/data/service"}}
+    watcher = watch_plates.to_deployment("watch", tags=["hcs-nuclei"], parameters=given).apply()
+    with get_client(sync_client=True) as client:
+        for run in runs.values():
+            beat = {
+                "id": str(uuid4()),
+                "event": "prefect.flow-run.heartbeat",
+                "occurred": datetime.now(UTC).isoformat(),
+                "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+                "related": [{"prefect.resource.id": "prefect.tag.hcs-nuclei", "prefect.resource.role": "tag"}],
+            }
+            client.request("POST", "/events", json=[beat])
+        client.set_flow_run_state(runs["Finished"], Completed(), force=True)
+        look = client.create_flow_run_from_deployment(watcher)
+        client.set_flow_run_state(look.id, Completed(), force=True)
+        until(lambda: len(webhook.got) >= 2)
+        time.sleep(25)  # neither is told again, though it is as silent as before
+        states = {plate: client.read_flow_run(run).state_type.value for plate, run in runs.items()}
+    assert states == {"Silent": "CRASHED", "Finished": "COMPLETED"}
+    told = {body["kind"]: body for _, body in webhook.got}
+    assert len(webhook.got) == len(told) == 2
+    assert told["heartbeat"]["plate"] == "Silent"
+    assert told["no_watcher"]["title"] == "Nobody looks for plates"
+    remove_automations(lambda _: None)
+
+
+def test_end_of_a_plate_is_an_event_that_says_which_plate_and_why(server: str, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.events.worker import EventsWorker
+
+    from flows.parameters import ProcessPlateParameters
+    from flows.process_plate import process_plate
+
+    given = ProcessPlateParameters(plate=str(tmp_path / "Plate 7"), out=str(tmp_path / "runs"))
+    with pytest.raises(NotAPlateError) as reason:
+        process_plate(given)
+    EventsWorker.drain_all(timeout=60)
+    asked = {"filter": {"event": {"prefix": ["hcs-nuclei.plate."]}, "resource": {"id": ["hcs-nuclei.plate.Plate 7"]}}}
+    found: list[dict[str, Any]] = []
+    with get_client(sync_client=True) as client:
+        until(lambda: found.extend(client.request("POST", "/events/filter", json=asked).json()["events"]) or found)
+    [event] = found
+    assert event["event"] == "hcs-nuclei.plate.failed"
+    assert {name: event["payload"][name] for name in ("plate", "root", "out")} == {
+        "plate": "Plate 7",
+        "root": given.plate,
+        "out": given.out,
+    }
+    assert event["payload"]["text"] == " ".join(str(reason.value).split())
+    related = {one["prefect.resource.role"]: one for one in event["related"]}
+    assert related["flow"]["prefect.resource.name"] == "process-plate"
+    assert related["flow-run"]["prefect.resource.id"].endswith(event["payload"]["flow_run"])
+
+
+def test_place_that_is_not_known_is_refused_before_anything_is_set(server: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    from flows.automations import set_automations
+    from flows.notify_settings import Notify
+
+    for place, message in ({"slack": "$NOT_SET"}, "names a variable"), ({"block": "slack-webhook/no"}, "has no block"):
+        with pytest.raises(SettingsError, match=message):
+            set_automations(Notify.model_validate({"to": [place]}), print)
+    with get_client(sync_client=True) as client:
+        assert client.read_automations() == []
