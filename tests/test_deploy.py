@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,45 @@ def test_variables_of_compose_are_in_its_example() -> None:
     assert required == set(re.findall(r"^(\w+)=", example, flags=re.MULTILINE))
 
 
-def test_compose_publishes_prefect_alone_and_on_loopback() -> None:
+def test_compose_publishes_two_pages_and_on_loopback() -> None:
     published = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
-    assert published == {"prefect": ["127.0.0.1:4200:4200"]}
+    assert published == {"prefect": ["127.0.0.1:4200:4200"], "scheduler": ["127.0.0.1:8787:8787"]}
     assert "PREFECT_SERVER_API_AUTH_STRING" in COMPOSE["services"]["prefect"]["environment"]
+
+
+def test_compose_names_settings_that_prefect_and_ours_read() -> None:
+    from prefect.settings import Settings
+    from pydantic import BaseModel
+
+    from flows.roots import ALLOWED_ROOTS
+
+    def names(model: type[BaseModel], above: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            kind = field.annotation
+            inner = isinstance(kind, type) and issubclass(kind, BaseModel)
+            yield from names(kind, f"{above}_{name}") if inner else [f"{above}_{name}".upper()]
+
+    known = set(names(Settings, "prefect"))
+    for name, service in COMPOSE["services"].items():
+        given = {variable for variable in service.get("environment", ()) if variable.startswith("PREFECT_")}
+        assert given <= known, name
+    assert ALLOWED_ROOTS in COMPOSE["services"]["prefect-worker"]["environment"]
+
+
+def test_compose_is_understood_by_its_own_program(tmp_path: Path) -> None:
+    program = shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("needs docker-compose (Debian's package docker-compose; no engine)")
+    example = (DEPLOY / "compose" / ".env.example").read_text(encoding="utf-8")
+    (tmp_path / "env").write_text(re.sub(r"(?m)=$", "=given", example))
+    command = [program, "--env-file", str(tmp_path / "env"), "-f", str(DEPLOY / "compose" / "compose.yaml"), "config"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stderr) == (0, "")
+    services = yaml.safe_load(said.stdout)["services"]
+    assert set(services) == set(COMPOSE["services"])
+    files = [volume.partition(":")[0] for volume in services["deploy"]["volumes"]]
+    assert [Path(file).name for file in files] == ["prefect.yaml", "work-pool.json"]
+    assert all(Path(file).is_file() for file in files)
 
 
 def test_every_service_and_volume_that_compose_names_exists() -> None:
