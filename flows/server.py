@@ -168,6 +168,18 @@ def check_server(url: str) -> None:
         )
 
 
+def check_named_server() -> None:
+    """Make sure that Prefect's settings name a server, and that it answers.
+
+    Raises:
+        ClusterError: they do not, or it does not.
+    """
+    url = get_current_settings().api.url
+    if url is None:
+        raise ClusterError("No Prefect server is named. Set PREFECT_API_URL to the address of the one that is shared.")
+    check_server(url)
+
+
 def web_page() -> str:
     """Address of Prefect's web page, for links; empty where there is no server that stays."""
     settings = get_current_settings()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -209,6 +211,34 @@ def test_end_of_a_plate_is_an_event_that_says_which_plate_and_why(server: str, t
     related = {one["prefect.resource.role"]: one for one in event["related"]}
     assert related["flow"]["prefect.resource.name"] == "process-plate"
     assert related["flow-run"]["prefect.resource.id"].endswith(event["payload"]["flow_run"])
+
+
+def test_command_sets_and_removes_and_asks_for_a_server(server: str, tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+
+    (tmp_path / "notify.yaml").write_text("to: [{webhook: 'http://127.0.0.1:9/secret'}]\nfinished_by: '06:00'\n")
+
+    def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        main = "import sys; from hcs_nuclei.cli import main; sys.exit(main())"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environ = {**kept, "PREFECT_HOME": str(tmp_path / "home"), **environ}
+        command = [sys.executable, "-c", main, "automations", *words]
+        return subprocess.run(command, env=environ, capture_output=True, text=True)
+
+    named = {"PREFECT_API_URL": server}
+    with get_client(sync_client=True) as client:
+        done = run("--notify", str(tmp_path / "notify.yaml"), **named)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(done.stdout.splitlines()) == sorted(f"set  {one.name}" for one in client.read_automations())
+        # Without anybody to tell, runs that are lost are ended all the same.
+        assert run(**named).stdout.count("\n") == len(client.read_automations()) == 2
+        done = run("--remove", **named)
+        assert (done.returncode, done.stdout.count("removed  ")) == (0, 2)
+        assert client.read_automations() == []
+    assert "secret" not in done.stdout
+    done = run()
+    assert done.returncode == 2
+    assert "Set PREFECT_API_URL" in done.stderr
 
 
 def test_place_that_is_not_known_is_refused_before_anything_is_set(server: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hcs_nuclei.cli import annotate, audit, benchmark, models, plates, process, serve, store, train
+from hcs_nuclei.cli import annotate, audit, automations, benchmark, models, plates, process, serve, store, train
 from hcs_nuclei.cli.messages import tell, tell_error, tell_fault
 from hcs_nuclei.errors import HcsNucleiError, UserError
 from hcs_nuclei.logs import set_up_logs
@@ -30,6 +30,7 @@ process.register(app)
 models.register(app)
 train.register(app)
 serve.register(app)
+automations.register(app)
 store.register(app)
 annotate.register(app)
 benchmark.register(app)
