@@ -5,6 +5,9 @@ A recipe of the service is an ordinary one (``--assay``) that also says which pl
     match:
       roots: [/data/screens/hoechst]    # the plate lies in or below one of these, and
       barcode: HT\\d{4}                  # this regular expression fits its whole name
+
+With a ``pattern`` for files of no known vendor it has to say which directories are plates as well: those whose names
+the barcode fits; without one, those that lie directly in one of the roots.
 """
 
 from __future__ import annotations
@@ -48,6 +51,12 @@ class Match(BaseModel):
         """Whether the plate called `plate` in the directory `root` (links resolved) is meant."""
         below = not self.roots or any(root.is_relative_to(place.resolve()) for place in self.roots)
         return below and (self.barcode is None or re.fullmatch(self.barcode, plate) is not None)
+
+    def is_plate(self, folder: Path) -> bool:
+        """Whether the directory `folder` (links resolved) is itself said to be a plate, whatever is in it."""
+        if self.barcode is not None:
+            return self.fits(folder, folder.name)
+        return folder.parent in {place.resolve() for place in self.roots}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,12 @@ def recipe_for(root: Path, plate: str, recipes: Sequence[Recipe], faults: Sequen
     known = listed(recipe.name for recipe in recipes) or "none that can be read"
     unread = f"; {faults[0]}" if faults else ""
     return f"no recipe is for plate {plate} in {root} (there is {known}); add one whose match fits{unread}"
+
+
+def pattern_of(folder: Path, recipes: Sequence[Recipe]) -> str | None:
+    """The pattern by which a directory is a plate, of the first recipe that says so; None where none does."""
+    patterns = (r.settings.pattern for r in recipes if r.match is not None and r.match.is_plate(folder))
+    return next((pattern for pattern in patterns if pattern), None)
 
 
 def _read(path: Path) -> Recipe:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from flows.ledger import NOT_BEGUN, Entry
-from flows.recipes import Recipe, recipe_for
-from hcs_nuclei.errors import NotAPlateError
+from flows.recipes import Recipe, pattern_of, recipe_for
+from hcs_nuclei.errors import NotAPlateError, SettingsError
 from hcs_nuclei.outputs.provenance import RUN_FILE
 from hcs_nuclei.pipeline.prepare import run_name
-from hcs_nuclei.plate import Plate
+from hcs_nuclei.plate import safe_name
 from hcs_nuclei.sources import open_plate
 from hcs_nuclei.sources.completeness import PATIENCE, Completeness
+from hcs_nuclei.sources.listing import IMAGE_SUFFIXES
 
 #: How deep below a watched directory plates are looked for.
 _DEPTH = 5
@@ -24,11 +26,15 @@ _DEPTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A plate below a watched directory; `run` is the name of the run directory that it would get."""
+    """A plate below a watched directory; `run` is the name of the run directory that it would get.
+
+    `fault` says why its files cannot be read by the pattern of its recipe, where they cannot.
+    """
 
     root: Path
     plate: str
     run: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +48,53 @@ class Decision:
 
 
 def find_plates(
-    watched: Iterable[Path], *, begun: Collection[Path] = (), leave_out: Collection[Path] = ()
+    watched: Iterable[Path],
+    *,
+    recipes: Sequence[Recipe] = (),
+    begun: Collection[Path] = (),
+    leave_out: Collection[Path] = (),
 ) -> list[Found]:
     """The plates below the `watched` directories that were not begun, in order of their directories; no pixels.
 
     Args:
+        recipes: of those with a pattern the directories are plates that they say are; the others are vendors'.
         begun: plates' directories; not looked into again.
         leave_out: directories of runs; neither they nor what lies below are plates. Nor is any run directory.
     """
-    outside = {path.resolve() for path in leave_out}
+    outside = {path.resolve() for path in leave_out} | set(begun)
     above = {folder for root in begun for folder in root.parents}
-    found = {
-        plate.root: plate for root in watched for plate in _below(root.resolve(), set(begun), above, outside, _DEPTH)
-    }
+    look = partial(_opened, recipes=recipes)
+    found = {plate.root: plate for root in watched for plate in _below(root.resolve(), look, above, outside, _DEPTH)}
     return [found[root] for root in sorted(found)]
 
 
-def _below(folder: Path, begun: set[Path], above: set[Path], outside: set[Path], depth: int) -> Iterator[Found]:
+def _below(
+    folder: Path, look: Callable[[Path], Found | None], above: set[Path], outside: set[Path], depth: int
+) -> Iterator[Found]:
     for inner in _folders(folder):
-        if inner in outside or inner in begun or (inner / RUN_FILE).exists():
+        if inner in outside or (inner / RUN_FILE).exists():
             continue
-        plate = None if inner in above else _opened(inner)
+        plate = None if inner in above else look(inner)
         # A directory that holds one plate opens as that plate, which is met further down, or is not to be met.
         if plate is not None and inner.is_relative_to(plate.root):
-            yield Found(plate.root, plate.name, run_name(plate))
+            yield plate
         elif depth > 1:
-            yield from _below(inner, begun, above, outside, depth - 1)
+            yield from _below(inner, look, above, outside, depth - 1)
 
 
-def _opened(folder: Path) -> Plate | None:
+def _opened(folder: Path, recipes: Sequence[Recipe]) -> Found | None:
+    pattern = pattern_of(folder, recipes)
     try:
-        return open_plate(folder)
-    except NotAPlateError:
-        return None
+        plate = open_plate(folder, pattern=pattern)
+    except (NotAPlateError, SettingsError) as error:
+        # What a recipe says is a plate is not passed over, as soon as there is anything of it.
+        named = pattern is not None and _has_images(folder)
+        return Found(folder, folder.name, safe_name(folder.name), str(error)) if named else None
+    return Found(plate.root, plate.name, run_name(plate))
+
+
+def _has_images(folder: Path) -> bool:
+    return any(name.lower().endswith(IMAGE_SUFFIXES) for _, _, names in os.walk(folder) for name in names)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -114,6 +134,8 @@ def decide(
         recipe = recipe_for(plate.root, plate.plate, recipes, faults)
         if isinstance(recipe, str):
             decisions.append(Decision(plate, "hold", recipe))
+        elif plate.fault:
+            decisions.append(Decision(plate, "hold", plate.fault, recipe))
         elif claimed[plate.run]:
             same = f"it is plate {plate.run}, as {claimed[plate.run][0]} is; one of them has to go, or get another name"
             decisions.append(Decision(plate, "hold", same, recipe))
