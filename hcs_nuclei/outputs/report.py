@@ -18,7 +18,7 @@ from hcs_nuclei.errors import OutputError
 from hcs_nuclei.files import replace_file
 from hcs_nuclei.outputs import report_heatmap, report_histogram, report_statistics
 from hcs_nuclei.outputs.calls import Judged, intensity_features, read_judged
-from hcs_nuclei.outputs.page import csp_hash, page_templates
+from hcs_nuclei.outputs.page import render_page
 from hcs_nuclei.outputs.provenance import RunRecord, read_record
 from hcs_nuclei.outputs.reading import find_runs, read_fields
 from hcs_nuclei.outputs.report_columns import WellColumns, well_columns_of
@@ -259,22 +259,13 @@ def _portraits(sheet: Sheet) -> str:
 
 
 def _render(**values: Any) -> str:
-    environment = page_templates("outputs")
-    environment.filters |= {
-        "number": report_heatmap.number,
-        "kind": _kind,
-        "pictures": _pictures,
-        "portraits": _portraits,
-    }
-    # The page's policy lets these two run and style, by their hashes, and nothing that a plate's name might smuggle in.
     here = Path(__file__).parent
-    css = (here / "report.css").read_text(encoding="utf-8")
-    js = "\n".join((here / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return environment.get_template("report.html").render(
-        **values,
-        css=css,
-        js=js,
-        css_hash=csp_hash(css),
-        js_hash=csp_hash(js),
+    return render_page(
+        "outputs",
+        "report.html",
+        css=(here / "report.css").read_text(encoding="utf-8"),
+        js="\n".join((here / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        filters={"number": report_heatmap.number, "kind": _kind, "pictures": _pictures, "portraits": _portraits},
         histogram_size=(report_histogram.WIDTH, report_histogram.HEIGHT),
+        **values,
     )

@@ -21,7 +21,7 @@ from PIL import Image
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.files import replace_file
 from hcs_nuclei.outputs import report_heatmap
-from hcs_nuclei.outputs.page import csp_hash, page_templates
+from hcs_nuclei.outputs.page import render_page
 from hcs_nuclei.outputs.report import read_run
 from hcs_nuclei.outputs.report_columns import WellColumn
 from hcs_nuclei.outputs.report_heatmap import PlateMap, colours, robust_limits
@@ -105,18 +105,17 @@ def write_screen(runs: Sequence[Path], path: Path) -> Path:
     readouts = list(dict.fromkeys(name for plate in plates for name in plate.statistics.readouts))
     if not readouts:
         readouts = [name for name in (_DENSITY, _PER_FIELD) if any(name in plate.columns for plate in plates)][:1]
-    css = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    environment = page_templates("outputs")
-    environment.filters["number"] = report_heatmap.number
-    page = environment.get_template("report_screen.html").render(
+    page = render_page(
+        "outputs",
+        "report_screen.html",
+        css=Path(__file__).with_name("report.css").read_text(encoding="utf-8"),
+        filters={"number": report_heatmap.number},
         plates=plates,
         readouts=[_readout(name, plates) for name in readouts],
         primary=readouts[0] if readouts else None,
         palette=plates[0].map.palette,
         left=LEFT,
         height=HEIGHT,
-        css=css,
-        css_hash=csp_hash(css),
     )
     replace_file(path, page.encode())
     return path

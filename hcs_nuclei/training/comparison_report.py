@@ -9,7 +9,7 @@ from typing import Any
 
 from hcs_nuclei.files import replace_file
 from hcs_nuclei.models.difference import card_differences
-from hcs_nuclei.outputs.page import csp_hash, page_templates
+from hcs_nuclei.outputs.page import render_page
 from hcs_nuclei.training.comparison import Comparison
 from hcs_nuclei.training.gate import ComparedSet
 from hcs_nuclei.training.report_charts import Line, line_chart
@@ -47,26 +47,23 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     css = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
     judged = [one for one in comparison.sets if one.kind != "empty"]
     changed = [image for image in comparison.images if abs(image.change) > 5e-4]
-    page = (
-        page_templates("training")
-        .get_template("comparison.html")
-        .render(
-            comparison=comparison,
-            sets=[
-                (one, sha256, _rows(one), _chart(one))
-                for one, sha256 in zip(comparison.sets, comparison.data_sha256, strict=True)
-                if one in judged
-            ],
-            worse=[image for image in changed if image.change < 0][:LISTED],
-            better=[image for image in reversed(changed) if image.change > 0][:LISTED],
-            differences=[
-                one
-                for one in card_differences(comparison.current, comparison.candidate)
-                if one.section in {"thresholds", "data and settings"}
-            ],
-            css=css,
-            css_hash=csp_hash(css),
-        )
+    page = render_page(
+        "training",
+        "comparison.html",
+        css=css,
+        comparison=comparison,
+        sets=[
+            (one, sha256, _rows(one), _chart(one))
+            for one, sha256 in zip(comparison.sets, comparison.data_sha256, strict=True)
+            if one in judged
+        ],
+        worse=[image for image in changed if image.change < 0][:LISTED],
+        better=[image for image in reversed(changed) if image.change > 0][:LISTED],
+        differences=[
+            one
+            for one in card_differences(comparison.current, comparison.candidate)
+            if one.section in {"thresholds", "data and settings"}
+        ],
     )
     replace_file(path, page.encode())
 

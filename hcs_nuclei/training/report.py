@@ -16,7 +16,7 @@ from typing import Any
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.files import replace_file
 from hcs_nuclei.models.card import ModelCard
-from hcs_nuclei.outputs.page import csp_hash, page_templates
+from hcs_nuclei.outputs.page import render_page
 from hcs_nuclei.training.evaluation import Evaluation
 from hcs_nuclei.training.matching import THRESHOLDS
 from hcs_nuclei.training.report_architecture import draw, read_architecture
@@ -129,5 +129,4 @@ def _threads() -> str:
 def _render(**values: Any) -> str:
     sheets = (resources.files(f"hcs_nuclei.{room}") / "report.css" for room in ("outputs", "training"))
     css = "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
-    # The page's policy lets this style in by its hash, and nothing that the name of an image might smuggle in.
-    return page_templates("training").get_template("report.html").render(**values, css=css, css_hash=csp_hash(css))
+    return render_page("training", "report.html", css=css, **values)
