@@ -79,6 +79,7 @@ def training_job(parameters: TrainModelParameters, current: Model) -> TrainingJo
         decay_epochs=max(1, parameters.epochs // 4),
         warmup_batches=min(200, parameters.batches_per_epoch),
         seed=parameters.seed,
+        keep_normalisation=parameters.few_images,
         **parent,
     )
     return TrainingJob(
@@ -88,6 +89,7 @@ def training_job(parameters: TrainModelParameters, current: Model) -> TrainingJo
         parent_directory=None if parameters.from_scratch else directory,
         modality=parameters.modality,
         name=parameters.name,
+        thresholds_of=str(directory) if parameters.few_images else None,
     )
 
 

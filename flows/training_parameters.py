@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.parameters import ClusterSpec, WorkerCount
 from flows.roots import check_cluster, check_roots
@@ -46,6 +47,12 @@ class TrainModelParameters(BaseModel):
         description="What the candidate is judged against, and fine-tuned from. Name it to go on after a promotion.",
     )
     from_scratch: bool = Field(default=False, title="Train from nothing", description="Instead of fine-tuning.")
+    few_images: bool = Field(
+        default=False,
+        title="Few images",
+        description="Keep the current model's thresholds and normalisations, which some ten images would move at "
+        "random, and learn from val too.",
+    )
     epochs: int = Field(default=20, ge=1, title="Epochs")
     batches_per_epoch: int = Field(default=200, ge=1, title="Batches in an epoch")
     batch: int = Field(default=8, ge=1, title="Crops in a batch")
@@ -62,6 +69,14 @@ class TrainModelParameters(BaseModel):
     reason: str = Field(default="", title="Reason", description="Of the promotion, for the audit log.")
     cluster: ClusterSpec = "local"
     workers: WorkerCount = None
+
+    @model_validator(mode="after")
+    def _from_something(self) -> Self:
+        if self.few_images and self.from_scratch:
+            raise ValueError(
+                "few images are learned from by fine-tuning. Leave out either that or training from nothing"
+            )
+        return self
 
     @property
     def title(self) -> str:

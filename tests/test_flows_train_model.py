@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from annotated_folders import annotated_folder
 from flow_server import server
+from pydantic import ValidationError
 
 from hcs_nuclei.audit import read_audit
 from hcs_nuclei.errors import SettingsError, UserError
@@ -75,7 +76,12 @@ def test_a_candidate_starts_from_the_current_model_or_from_nothing(tmp_path: Pat
     assert (tuned.settings.epochs, tuned.settings.decay_epochs) == (8, 2)
     fresh = training_job(_parameters(tmp_path, from_scratch=True), current)
     assert (fresh.settings.parent, fresh.parent_directory) == ("", None)
-    assert type(tuned).model_validate_json(tuned.model_dump_json()) == tuned  # as a child process gets it
+    few = training_job(_parameters(tmp_path, few_images=True), current)
+    assert (few.settings.keep_normalisation, few.thresholds_of) == (True, str(SHIPPED))
+    assert (tuned.settings.keep_normalisation, tuned.thresholds_of) == (False, None)
+    with pytest.raises(ValidationError, match="few images are learned from by fine-tuning"):
+        _parameters(tmp_path, few_images=True, from_scratch=True)
+    assert type(few).model_validate_json(few.model_dump_json()) == few  # as a child process gets it
 
 
 def test_curves_are_lines_and_a_table() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from pydantic import ValidationError
 
 from hcs_nuclei.cli import main
 from hcs_nuclei.errors import DatasetError, ModelError, RunConflictError
@@ -433,6 +434,26 @@ def test_a_frozen_encoder_stays_as_it_began(images: list[AnnotatedImage], tmp_pa
     assert len(encoder) > 90
     assert not changed & encoder
     assert {"up0_conv", "up0_BN", "targets"} <= changed
+
+
+def test_normalisations_may_stay_those_of_the_parent(images: list[AnnotatedImage], tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    _parent(tmp_path / "parent")
+    few = STANDING | {"learning_rate": 1e-2, "batches_per_epoch": 3, "warmup_batches": 1}
+    settings = start_from(str(tmp_path / "parent"), **few, batch=2, crop_px=64, keep_normalisation=True)
+    network = fit(images[:3], images[3:], settings, tmp_path / "child")
+    stored = load_file(tmp_path / "parent" / WEIGHTS_FILE)
+    moved = {
+        variable.path
+        for variable in network.variables
+        if "seed" not in variable.path
+        and not np.allclose(variable.value, stored[variable.path].astype(np.float32), atol=1e-6)
+    }
+    assert any("_conv/kernel" in path for path in moved)
+    assert [path for path in moved if "_norm/" in path] == []
+    with pytest.raises(ValidationError, match="has no normalisations to keep"):
+        FitSettings(keep_normalisation=True)
 
 
 @pytest.mark.parametrize(

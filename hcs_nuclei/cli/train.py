@@ -38,6 +38,9 @@ def train(
     freeze_encoder: Annotated[
         bool, typer.Option("--freeze-encoder", help="Keep the encoder of mobilenetv2-unet as it begins.")
     ] = False,
+    keep_normalisation: Annotated[
+        bool, typer.Option("--keep-normalisation", help="Keep the batch normalisations of --from, where crops are few.")
+    ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Left out, the default of the recipe.")] = None,
     batches: Annotated[int | None, typer.Option(min=1, help="Batches of 8 crops in an epoch; left out, 200.")] = None,
     learning_rate: Annotated[
@@ -64,6 +67,7 @@ def train(
     asked |= {"learning_rate": learning_rate, "warmup_batches": None if batches is None else min(batches, 200)}
     given = {key: value for key, value in asked.items() if value is not None}
     given |= {"seed": seed, "encoder_weights": encoder_weights, "freeze_encoder": freeze_encoder}
+    given |= {"keep_normalisation": keep_normalisation}
     settings = _settings(parent, given)
     job = TrainingJob(
         datasets=tuple(place.expanduser().resolve() for place in data),

@@ -48,6 +48,9 @@ class FitSettings(BaseModel):
     seed: int = 0
     encoder_weights: str = Field(default=NO_ENCODER_WEIGHTS, description="none, imagenet, or a file of such weights.")
     freeze_encoder: bool = False
+    keep_normalisation: bool = Field(
+        default=False, description="Batch normalisations stay those of the model that it starts from."
+    )
     parent: str = Field(default="", description="Identifier of the model that it starts from.")
     parent_directory: Path | None = Field(
         default=None, exclude=True, description="Where the parent is; None looks for it among the known models."
@@ -66,6 +69,8 @@ class FitSettings(BaseModel):
                 "a training that starts from a model has that model's encoder. Leave out either the encoder weights or "
                 "the model"
             )
+        if self.keep_normalisation and not self.parent:
+            raise ValueError("a training from nothing has no normalisations to keep. Leave that out, or name a model")
         return self
 
 
@@ -218,6 +223,10 @@ def _starting_network(settings: FitSettings) -> Any:
         load_encoder(network, settings.encoder_weights)
     if settings.freeze_encoder:
         freeze_encoder(network)
+    if settings.keep_normalisation:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
     return network
 
 
