@@ -45,7 +45,7 @@ class _Verdict:
 
 @dataclass(slots=True)
 class _Memory:
-    """What is remembered of a client as long as there is it: the resources of its work, the workers that were told of."""
+    """What is remembered of a client as long as it lives: the resources of its work, the workers that were told of."""
 
     resources: dict[str, float] | None = None
     told: set[str] = field(default_factory=set)

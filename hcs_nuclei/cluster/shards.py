@@ -161,6 +161,7 @@ class _Run:
         self._id = uuid.uuid4().hex
         self._inbox: SimpleQueue[Future[Any] | dict[str, Any]] = SimpleQueue()  # events and ends, in their true order
         self._pending: dict[Future[Any], _Pending] = {}
+        self._stranded: dict[Future[Any], float] = {}
         self._submitted = 0
 
     def __enter__(self) -> _Run:
@@ -222,12 +223,15 @@ class _Run:
 
     def _moved(self, workers: frozenset[str]) -> list[_Pending]:
         """Give shards whose workers are all gone to those that came; those that were moved too often are given up."""
-        stranded = {f: p for f, p in self._pending.items() if not p.workers & self._roster.known}
-        if not stranded or not workers:
+        now = time.monotonic()
+        waiting = (future for future, pending in self._pending.items() if not pending.workers & self._roster.known)
+        self._stranded = {future: self._stranded.get(future, now) for future in waiting}
+        # That its worker died with it is said by another way than that the worker is gone, and may come a little later.
+        long = [f for f, since in self._stranded.items() if f.status == "pending" and now - since > _REFRESH_S]
+        if not long or not workers:
             return []
-        for future in stranded:
-            del self._pending[future]
-        self._client.cancel(list(stranded), force=True)
+        stranded = {future: self._pending.pop(future) for future in long}
+        self._client.cancel(long, force=True)
         for pending in stranded.values():
             if pending.moves < _MOST_MOVES:
                 self._submit(_Pending(pending.shard, workers, pending.moves + 1))
