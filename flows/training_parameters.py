@@ -53,14 +53,20 @@ class TrainModelParameters(BaseModel):
         description="Keep the current model's thresholds and normalisations, which some ten images would move at "
         "random, and learn from val too.",
     )
-    epochs: int = Field(default=20, ge=1, title="Epochs")
-    batches_per_epoch: int = Field(default=200, ge=1, title="Batches in an epoch")
-    batch: int = Field(default=8, ge=1, title="Crops in a batch")
-    crop_px: int = Field(default=256, multiple_of=32, title="Edge of a crop (px)")
+    epochs: int = Field(default=20, ge=1, title="Epochs", description="How often a report and a checkpoint are made.")
+    batches_per_epoch: int = Field(
+        default=200, ge=1, title="Batches in an epoch", description="Steps of the optimiser."
+    )
+    batch: int = Field(default=8, ge=1, title="Crops in a batch", description="Fewer need less memory.")
+    crop_px: int = Field(
+        default=256, multiple_of=32, title="Edge of a crop (px)", description="A multiple of 32; several nuclei wide."
+    )
     learning_rate: float = Field(
         default=3e-4, gt=0, title="Learning rate", description="A quarter of what a training from nothing takes."
     )
-    seed: int = Field(default=0, ge=0, title="Seed")
+    seed: int = Field(
+        default=0, ge=0, title="Seed", description="Of crops and their order; the same gives the same model."
+    )
     modality: str | None = Field(default=None, title="Modality", description="Train on such images alone.")
     gate: GateSettings = Field(default=GateSettings(), title="Gate", description="What a candidate may lose.")
     promote: bool = Field(

@@ -38,7 +38,8 @@ def serve(
     ] = 60.0,
     plates: Annotated[int, typer.Option(min=1, help="Plates that are processed at the same time.")] = 1,
     cluster: Annotated[
-        str, typer.Option(metavar="SPEC", help="local, local-gpu, tcp://..., tls://... or a scheduler file.")
+        str,
+        typer.Option(metavar="SPEC", help="local, local-gpu, tls://..., tcp://..., file:, slurm:, kubernetes:FILE."),
     ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine; left out, one to each core or GPU.")

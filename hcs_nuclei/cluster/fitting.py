@@ -163,7 +163,7 @@ def _lacks(found: Any) -> tuple[str, ...] | None:
     if isinstance(found, OSError):  # the line, not the worker
         return None
     if isinstance(found, BaseException):
-        return (f"cannot use this package ({type(found).__name__}: {found})",)
+        return (f"cannot use this package ({found})",)
     there, here = found["versions"], facts()["versions"]
     other = [
         f"{name} is {there.get(name, 'missing')} on a worker and {version} here"

@@ -76,7 +76,7 @@ def process_plate(
         plate: the vendor's directory, or its URL (``s3://``, ``gs://``, ``https://``); only ever read.
         out: directory of runs; this plate's run directory is made in it, or gone on with.
         settings: the assay recipe; None for the defaults.
-        cluster: ``local``, ``local-gpu``, ``tcp://…``, ``tls://…`` or a scheduler file.
+        cluster: its name, as ``--cluster`` takes it; `hcs_nuclei.cluster.address.FORMS` has all kinds.
         workers: processes on this machine; None lets the machine decide.
         overwrite: make everything again; the former tables are kept under ``.previous``.
         retry_failed: make wells again that have faults.

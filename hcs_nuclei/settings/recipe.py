@@ -85,13 +85,13 @@ class Settings(Group):
             "those that the run has; none."
         ),
     )
-    segmentation: SegmentationSettings = SegmentationSettings()
-    illumination: IlluminationSettings = IlluminationSettings()
-    measurement: MeasurementSettings = MeasurementSettings()
-    qc: QcSettings = QcSettings()
-    output: OutputSettings = OutputSettings()
-    staging: StagingSettings = StagingSettings()
-    aggregation: AggregationSettings = AggregationSettings()
+    segmentation: SegmentationSettings = Field(default=SegmentationSettings(), title="Segmentation")
+    illumination: IlluminationSettings = Field(default=IlluminationSettings(), title="Illumination")
+    measurement: MeasurementSettings = Field(default=MeasurementSettings(), title="Measurement")
+    qc: QcSettings = Field(default=QcSettings(), title="Quality flags")
+    output: OutputSettings = Field(default=OutputSettings(), title="Output")
+    staging: StagingSettings = Field(default=StagingSettings(), title="Plates at URLs")
+    aggregation: AggregationSettings = Field(default=AggregationSettings(), title="Aggregation")
     gates: dict[str, GateSettings] = Field(
         default={},
         title="Gates",
@@ -100,9 +100,9 @@ class Settings(Group):
             "negative controls)."
         ),
     )
-    calls: CallSettings = CallSettings()
-    statistics: StatisticsSettings = StatisticsSettings()
-    export: ExportSettings = ExportSettings()
+    calls: CallSettings = Field(default=CallSettings(), title="Calls of nuclei")
+    statistics: StatisticsSettings = Field(default=StatisticsSettings(), title="Statistics")
+    export: ExportSettings = Field(default=ExportSettings(), title="Export")
 
     @field_validator("gates")
     @classmethod
