@@ -14,6 +14,7 @@ from typing import Any
 import cluster_samples as samples
 import pytest
 import yaml
+from test_cluster_fitting import claiming
 
 from hcs_nuclei.cluster import open_cluster, run_shards
 from hcs_nuclei.errors import ClusterError
@@ -103,6 +104,28 @@ def test_every_job_that_comes_is_given_work(slurm: Path) -> None:
             client, samples.process_number, shards(), on_result=lambda _, pid: seen.add(pid), on_lost=pytest.fail
         )
     assert len(seen) == 2
+
+
+def test_the_next_job_is_waited_for_where_the_first_does_not_fit(slurm: Path) -> None:
+    other = claiming(slurm / "other")
+    script = (slurm / "sbatch").read_text()
+    # The first node has another environment, and the second comes a little later.
+    node = f'if mkdir "{slurm}/node"; then export PYTHONPATH="{other}:$PYTHONPATH"; else sleep 5; fi 2> /dev/null'
+    (slurm / "sbatch").write_text(script.replace("#!/bin/bash\n", f"#!/bin/bash\n{node}\n"))
+    seen: dict[int, tuple[int, str]] = {}
+    told: list[str] = []
+    with open_cluster(cluster_file(slurm, workers=2)) as client:
+        run_shards(
+            client,
+            samples.process_and_version,
+            range(4),
+            on_result=seen.__setitem__,
+            on_lost=pytest.fail,
+            on_unfit=told.append,
+        )
+    assert len(lines(slurm / "jobs")) >= 2
+    assert len({pid for pid, _ in seen.values()}) == 1
+    assert "0.0.1" not in {version for _, version in seen.values()}
 
 
 def test_a_queue_that_gives_nothing_is_told(slurm: Path) -> None:

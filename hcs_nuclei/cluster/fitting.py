@@ -29,6 +29,8 @@ _AGAIN_S = 60.0
 _SILENT_AGAIN_S = 5.0
 #: For the first worker to answer: it may just be starting again.
 _PATIENCE_S = 60.0
+#: For more than the first of workers that were asked of a queue, where those that came do not fit.
+_QUEUE_S = 600.0
 ADVICE = (
     "Workers need the packages of the same requirements.lock, and the plate, the output directory and the model under "
     "the paths that they have here."
@@ -142,12 +144,19 @@ def check_workers(
         ClusterError: none fits; says what each lacks and what to do.
     """
     roster = Roster(client, needs, tell)
-    end = time.monotonic() + _PATIENCE_S
+    began = time.monotonic()
     while not roster.fitting():
-        if roster.lacking() or time.monotonic() > end:
+        waited = time.monotonic() - began
+        more = _are_asked_for(client) > len(roster.known) and waited < _QUEUE_S
+        if not more and (roster.lacking() or waited > _PATIENCE_S):
             why = roster.in_words() or "\n  none takes work"
             raise ClusterError(f"No worker of {where} can do this work:{why}\n{ADVICE}")
         time.sleep(0.2)
+
+
+def _are_asked_for(client: Client) -> int:
+    """How many workers a cluster that was made for the run is to have, those in a queue included; else 0."""
+    return len(getattr(client.cluster, "worker_spec", ()))
 
 
 async def examine(needs: Needs | None) -> dict[str, Any]:
