@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -79,13 +79,7 @@ class Ledger:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.entries: dict[str, Entry] = {}
-        for path in sorted(directory.glob("[!.]*.json")):
-            try:
-                entry = Entry.model_validate_json(path.read_bytes())
-            except (OSError, ValidationError):
-                continue
-            self.entries[entry.root] = entry
+        self.entries = {entry.root: entry for entry in _read(directory)}
 
     def write(self, entry: Entry) -> None:
         """Keep `entry` in the place of what was known of its plate."""
@@ -100,6 +94,17 @@ class Ledger:
 
     def _path(self, root: str) -> Path:
         return self._directory / f"{entry_name(root)}.json"
+
+
+def _read(directory: Path) -> Iterator[Entry]:
+    for path in sorted(directory.glob("[!.]*.json")):
+        with suppress(OSError, ValidationError):
+            yield Entry.model_validate_json(path.read_bytes())
+
+
+def read_entries(state: Path) -> list[Entry]:
+    """What is known of each plate, to be looked at only; a watcher may be at work meanwhile."""
+    return list(_read(state / "ledger"))
 
 
 def entry_name(root: str) -> str:

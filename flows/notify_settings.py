@@ -112,6 +112,13 @@ class Notify(BaseModel):
         """In which times are said; without a name, what this machine has at the moment."""
         return ZoneInfo(self.time_zone) if self.time_zone else datetime.now().astimezone().tzinfo
 
+    @property
+    def zone_name(self) -> str:
+        """The same as a name, for a schedule; a machine that does not say its zone by name is taken to have UTC."""
+        local = Path("/etc/localtime").resolve()
+        own = str(local).rpartition("zoneinfo/")[2] if "zoneinfo/" in str(local) else "UTC"
+        return self.time_zone or os.environ.get("TZ", "").lstrip(":") or own
+
 
 def in_variable(given: str) -> str:
     """What is meant: the text itself, or the value of the variable that it names (``$NAME``), empty if that is not set.

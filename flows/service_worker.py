@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from datetime import timedelta
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -21,14 +22,18 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, State
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
+from prefect.schedules import Cron
 from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
+from flows.mail_digest import mail_digest
+from flows.notify_settings import Mail, Notify, read_notify
 from flows.parameters import WatchPlatesParameters
 from flows.process_plate import process_plate
 from flows.process_screen import process_screen
 from flows.train_model import train_model
 from flows.watch_plates import watch_plates
+from hcs_nuclei.errors import SettingsError
 
 #: Where the configuration is passed on; here, since both ends have to agree.
 Configuration = dict[str, Any]
@@ -39,9 +44,11 @@ _ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyL
 def deployments(watch: WatchPlatesParameters, every: timedelta, plates: int) -> list[RunnerDeployment]:
     """What is served: plates, at most so many at once; screens, trainings and the watcher, one of each at a time.
 
-    The form of a training begins with the cluster that processes plates.
+    And the mail of each night, where ``notify.yaml`` asks for it. The form of a training begins with the cluster that
+    processes plates.
     """
     passes: dict[str, Any] = {"parameters": watch.model_dump(mode="json")}
+    notify = _notify(Path(watch.state))
     same_cluster = {"parameters": watch.model_dump(mode="json", include={"cluster", "workers"})}
     return [
         _deployment(process_plate, "plates", concurrency_limit=ConcurrencyLimitConfig(limit=plates)),
@@ -50,7 +57,23 @@ def deployments(watch: WatchPlatesParameters, every: timedelta, plates: int) -> 
         _deployment(
             watch_plates, "watch", parameters=passes, interval=every, concurrency_limit=_ONE_AT_A_TIME, paused=False
         ),
+        *([_digest(watch.state, notify, notify.mail)] if notify.mail else []),
     ]
+
+
+def _notify(state: Path) -> Notify:
+    """Who is told; a mistake in that is said by each pass, and stops nothing."""
+    try:
+        return read_notify(state)
+    except SettingsError:
+        return Notify()
+
+
+def _digest(state: str, notify: Notify, mail: Mail) -> RunnerDeployment:
+    hour, minute = mail.at.split(":")
+    schedule = Cron(f"{int(minute)} {int(hour)} * * *", timezone=notify.zone_name)
+    given = {"parameters": {"state": state}}
+    return _deployment(mail_digest, "digest", parameters=given, schedule=schedule, paused=False)
 
 
 def _deployment(flow: Flow[Any, Any], name: str, **others: Any) -> RunnerDeployment:

@@ -7,18 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psutil
 import pytest
 from flow_server import Webhook
 
 from hcs_nuclei.errors import NotAPlateError, SettingsError
+from hcs_nuclei.simulate import simulate_plate
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-_PATIENCE_S = 300.0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+_PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +255,84 @@ def test_place_that_is_not_known_is_refused_before_anything_is_set(server: str) 
             set_automations(Notify.model_validate({"to": [place]}), print)
     with get_client(sync_client=True) as client:
         assert client.read_automations() == []
+
+
+def test_machine_that_goes_away_is_told_once_and_does_not_hold_up_the_next_plate(
+    server: str, webhook: Webhook, tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.automations import remove_automations, set_automations
+    from flows.notify_settings import Notify
+    from flows.process_plate import process_plate
+
+    # As stale_minutes: 1.5 has it, which is three heartbeats of 30 s.
+    set_automations(Notify.model_validate({"to": [{"webhook": webhook.url}], "stale_minutes": 1.5}), lambda _: None)
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="plates", type="process"))
+    module = {"entrypoint_type": EntrypointType.MODULE_PATH, "work_pool_name": "plates"}
+    deployment = process_plate.to_deployment("shared", tags=["hcs-nuclei"], concurrency_limit=1, **module).apply()
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_API_URL": server,
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "HCS_NUCLEI_ALLOWED_ROOTS": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "plates", "--limit", "1"]
+    plates = {
+        name: simulate_plate(tmp_path, wells=wells, fields=4, size=256, name=name).directory
+        for name, wells in (("First", 8), ("Second", 1))
+    }
+
+    def begin(name: str) -> UUID:
+        given = {"plate": str(plates[name]), "out": str(tmp_path / "runs"), "workers": 1}
+        with get_client(sync_client=True) as client:
+            return client.create_flow_run_from_deployment(
+                deployment, parameters={"parameters": given}, name=f"process-{name}"
+            ).id
+
+    def state(run: UUID) -> str:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run).state_type.value
+
+    def heartbeats(run: UUID) -> list[Any]:
+        about = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+        with get_client(sync_client=True) as client:
+            return list(client.request("POST", "/events/filter", json={"filter": about}).json()["events"])
+
+    with (tmp_path / "worker.log").open("wb") as log, ExitStack() as stack:
+        workers = []
+        for _ in range(2):
+            process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=tmp_path)
+            stack.callback(process.wait)
+            stack.callback(end_family, process)
+            workers.append(process)
+        first = begin("First")
+        until(lambda: state(first) == "RUNNING")
+        [holder] = [worker for worker in workers if psutil.Process(worker.pid).children()]
+        second = begin("Second")
+        until(lambda: heartbeats(first))
+        killed = datetime.now(UTC)
+        end_family(holder)
+        until(lambda: state(first) == "CRASHED")
+        ended = datetime.now(UTC)
+        until(lambda: state(second) == "COMPLETED")
+        print(f"ended {(ended - killed).total_seconds():.0f} s after it was killed")
+    [(_, told)] = webhook.got
+    assert (told["kind"], told["plate"], told["flow_run"]) == ("heartbeat", "First", str(first))
+    remove_automations(lambda _: None)
+
+
+def end_family(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started at once, as when its machine loses power."""
+    if process.poll() is not None:
+        return
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=60)
