@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from chromium import PROGRAM, Tab, chromium
 from outputs_samples import make_plate
@@ -19,6 +20,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed"),
 ]
+DENSITY = "Metadata_Density_per_mm2"
 NAME = "</script><b>P&1"
 DOSES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 #: Nuclei of both fields at each dose: the middle of the effect lies at 1 µM.
@@ -163,7 +165,7 @@ def test_a_failed_well_opens_and_says_why(tab: Tab) -> None:
     tab.run("document.getElementById('viewer-close').click()")
 
 
-def test_readouts_show_their_own_controls_and_curves(tab: Tab) -> None:
+def test_readouts_show_their_own_controls_and_curves(run: Path, tab: Tab) -> None:
     rows = (
         "[...document.querySelectorAll('#separation tbody tr')].filter(r => !r.hidden).map(r => r.cells[0].textContent)"
     )
@@ -171,6 +173,8 @@ def test_readouts_show_their_own_controls_and_curves(tab: Tab) -> None:
     assert tab.run("document.querySelectorAll('#strip .dot').length") == 4 + 4 + 16
     assert tab.run("document.querySelectorAll('.curve').length") == 1
     assert "IC50 = " in text(tab, ".curve figcaption")
+    passes = pd.read_parquet(run / "dose_response.parquet").set_index("Metadata_Readout").loc[DENSITY]
+    assert f"50 % of control at {passes.AbsoluteIC50:.3g} µM (95 %: " in text(tab, ".curve figcaption")
     assert tab.run("document.querySelectorAll('.curve .fit, .curve .interval, .curve .potency').length") == 3
     assert tab.run("document.querySelectorAll('.curve .dot.others').length") == 16
     assert tab.run("document.querySelectorAll('.curve .dot.count').length") == 16
@@ -193,6 +197,33 @@ def test_the_curve_goes_through_its_points(run: Path, tab: Tab) -> None:
     assert np.interp(middle, drawn[:, 0], drawn[:, 1]) == pytest.approx(drawn[[0, -1], 1].mean(), abs=4)
     for x, y in points:
         assert np.interp(x, drawn[:, 0], drawn[:, 1]) == pytest.approx(y, abs=16)
+
+
+def test_single_nuclei_are_shown_and_open_their_field(tab: Tab) -> None:
+    titles = tab.run("[...document.querySelectorAll('[data-sheet]')].map(b => b.textContent)")
+    assert titles == ["Classes", "Controls"]
+    tab.run("document.querySelectorAll('[data-sheet]')[1].click()")
+    shown = "[...document.querySelectorAll('.sheet')].filter(s => s.checkVisibility())"
+    assert tab.run(f"{shown}.length") == 1
+    kinds = f"[...{shown}[0].querySelectorAll('.nuclei')]"
+    assert tab.run(f"{kinds}.map(k => k.querySelector('h3').firstChild.textContent)") == [
+        "negcon",
+        "poscon",
+        "other wells",
+    ]
+    assert tab.run(f"{kinds}.map(k => k.querySelectorAll('button').length)") == [24, 14, 24]
+    tab.wait(f"[...{shown}[0].querySelectorAll('img')].every(i => i.complete && i.naturalWidth)")
+    # All of them are equally large, and none is cut off.
+    widths = tab.run(f"[...new Set([...{shown}[0].querySelectorAll('button')].map(b => Math.round(b.clientWidth)))]")
+    assert len(widths) == 1
+    assert widths[0] >= 60
+    first = f"{kinds}[1].querySelector('button')"
+    well, field = (tab.run(f"{first}.dataset.{name}") for name in ("open", "field"))
+    assert tab.run(f"{first}.getAttribute('aria-label')").startswith(f"{well}, field {field}, nucleus ")
+    tab.run(f"{first}.click()")
+    assert text(tab, "#viewer-title") == f"Well {well}"
+    assert text(tab, "#viewer-view").startswith(f"Field {field}: ")
+    tab.run("document.getElementById('viewer-close').click()")
 
 
 def test_the_gallery_shows_what_is_chosen(run: Path, tab: Tab) -> None:

@@ -39,7 +39,12 @@ STATISTICS = (
 
 def _potency(kind: str, meaning: str) -> tuple[Column, ...]:
     return (
-        Column(f"{kind}_Relation", "string", "", f"= | > | <: {kind} equals, is above or is below the dose; else null"),
+        Column(
+            f"{kind}_Relation",
+            "string",
+            "",
+            f"= | > | <: {kind} is the dose, or cannot be told from doses up to it (>) or from it on (<); else null",
+        ),
         Column(kind, "float64", "dose", f"{meaning}; for > the highest dose, for < the lowest"),
         Column(f"{kind}_Low", "float64", "dose", "lower end of its 95 % interval; null where nothing bounds it"),
         Column(f"{kind}_High", "float64", "dose", "upper end of its 95 % interval; null where nothing bounds it"),

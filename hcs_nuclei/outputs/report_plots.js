@@ -91,6 +91,15 @@ function counts() {
   return [...density].map((value) => 100 * value / control);
 }
 
+/** Where the curve passes 50 %, of curves that do: it may be told where the plateau, and with it the IC50, is not. */
+function passing(curve) {
+  if (curve.AbsoluteIC50_Relation !== "=") return "";
+  const ends = [curve.AbsoluteIC50_Low, curve.AbsoluteIC50_High];
+  const interval = ends.every((end) => end !== null) ? ` (95 %: ${ends.map(number).join(" to ")})` : "";
+  const what = curve.Scale === "percent_inhibition" ? "50 % inhibition" : "50 % of control";
+  return `${what} at ${number(curve.AbsoluteIC50)} ${unitOf(curve)}${interval}`;
+}
+
 function curveFigure(curve, count) {
   const inhibition = curve.Scale === "percent_inhibition";
   const values = valuesOf(`${inhibition ? "PercentInhibition" : "PercentOfControl"}_${curve.Metadata_Readout.replace("Metadata_", "")}`);
@@ -130,7 +139,7 @@ function curveFigure(curve, count) {
   svg.append(drawn("text", { class: "small", x: (left + right) / 2, y: 244 }, unitOf(curve) || "dose"));
   const [said, interval] = potency(curve);
   return made("figure", { class: "curve", "data-compound": curve.Metadata_Compound ?? "" }, [
-    made("figcaption", {}, [made("b", {}, curve.Metadata_Compound ?? "Wells without a compound"), made("span", {}, said), made("small", {}, interval)]),
+    made("figcaption", {}, [made("b", {}, curve.Metadata_Compound ?? "Wells without a compound"), made("span", {}, said), made("small", {}, interval), made("small", {}, passing(curve))]),
     svg,
   ]);
 }
