@@ -40,10 +40,12 @@ def performance_report(client: Client, path: Path | None, warn: Callable[[str], 
         yield
     finally:
         try:
+            if not path.parent.is_dir():  # else it would be made, though nothing else came to be
+                raise FileNotFoundError("there is no run directory")
             with client.as_current():
                 client.sync(report.__aexit__, None, None, None, code=path.stem, callback_timeout=_DRAW_S)
             os.replace(report.filename, path)
-        except Exception as error:  # a scheduler that is gone, a directory that was never made, a full disk
+        except Exception as error:  # a scheduler that is gone, a full disk
             warn(f"There is no performance report {path}: {str(error) or type(error).__name__}.")
         finally:
             Path(report.filename).unlink(missing_ok=True)
