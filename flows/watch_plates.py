@@ -29,6 +29,7 @@ from flows.service_runs import again, begin, follow, now, room
 from flows.status_page import write_status_page
 from flows.watching import Decision, decide, find_plates
 from hcs_nuclei.errors import NotAPlateError, SettingsError, listed
+from hcs_nuclei.pipeline import note_recipe
 from hcs_nuclei.sources.completeness import Completeness, check_completeness
 
 _STATES: dict[str, State] = {"wait": "writing", "hold": "held", "start": "queued"}
@@ -194,10 +195,13 @@ def _starting(this: _Pass, entry: Entry) -> Entry | None:
         changed = {"state": "writing", "reason": look.reason, "ready": "", "look": look_to_plain(look)}
         this.ledger.write(entry.model_copy(update=changed))
         return None
+    if fault := note_recipe(recipe.name, recipe.settings):
+        get_run_logger().warning("%s", fault)
     given = ProcessPlateParameters(
         plate=entry.root,
         out=str(Path(this.parameters.out).absolute()),
         settings=recipe.settings,
+        recipe=recipe.name,
         cluster=this.parameters.cluster,
         workers=this.parameters.workers,
     )
