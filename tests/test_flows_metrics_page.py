@@ -5,14 +5,12 @@ from __future__ import annotations
 import socket
 import urllib.error
 import urllib.request
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.ledger import Entry, open_ledger
-from flows.metrics_page import metrics_page
-from flows.status_page import STATUS_PAGE
 from hcs_nuclei.errors import ClusterError
 from hcs_nuclei.metrics import MetricsFile
 
@@ -27,9 +25,19 @@ def values_of(address: str) -> dict[tuple[str, ...], float]:
     }
 
 
+def served(state: Path, port: int, *, exactly: bool = True) -> AbstractContextManager[str]:
+    """The page of a service's directory; flows are imported no earlier, since they set Prefect's defaults."""
+    from flows.metrics_page import metrics_page
+
+    return metrics_page(state, MetricsFile(state / "metrics.prom"), port, exactly=exactly)
+
+
 def test_the_page_shows_the_totals_and_the_plates_as_they_are_now(tmp_path: Path) -> None:
+    from flows.ledger import Entry, open_ledger
+    from flows.status_page import STATUS_PAGE
+
     totals = MetricsFile(tmp_path / "metrics.prom")
-    with metrics_page(tmp_path, totals, _free(), exactly=True) as address:
+    with served(tmp_path, _free()) as address:
         before = values_of(address)
         totals.add({("wells", ()): 96, ("runs", ("completed",)): 1, ("faults", ("truncated",)): 2})
         with open_ledger(tmp_path) as ledger:
@@ -53,7 +61,7 @@ def test_the_page_shows_the_totals_and_the_plates_as_they_are_now(tmp_path: Path
 
 
 def test_it_shows_nothing_else_and_stays_on_loopback(tmp_path: Path) -> None:
-    with metrics_page(tmp_path, MetricsFile(tmp_path / "m.prom"), _free(), exactly=True) as address:
+    with served(tmp_path, _free()) as address:
         port = int(address.rpartition(":")[2].partition("/")[0])
         with pytest.raises(urllib.error.HTTPError, match="404") as refused:
             urllib.request.urlopen(address.replace("/metrics", "/metrics.prom"), timeout=60)
@@ -63,15 +71,14 @@ def test_it_shows_nothing_else_and_stays_on_loopback(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_refused_where_it_was_asked_for(tmp_path: Path) -> None:
-    totals = MetricsFile(tmp_path / "m.prom")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ClusterError, match=f"Port {port} .* Choose another with --metrics-port"),
-            metrics_page(tmp_path, totals, port, exactly=True),
+            served(tmp_path, port),
         ):
             pass
-        with metrics_page(tmp_path, totals, port, exactly=False) as address:
+        with served(tmp_path, port, exactly=False) as address:
             assert f":{port}/" not in address
             assert values_of(address)["wells_total",] == 0
 

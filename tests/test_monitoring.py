@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.metrics_page import service_families
-from flows.status_page import STATUS_PAGE
 from hcs_nuclei.metrics import MetricsFile, as_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +19,9 @@ DEPLOY = ROOT / "deploy" / "prometheus"
 @pytest.fixture
 def page(tmp_path: Path) -> bytes:
     """The page of a service that has done something of everything."""
+    from flows.metrics_page import service_families
+    from flows.status_page import STATUS_PAGE
+
     totals = MetricsFile(tmp_path / "metrics.prom")
     labelled = {("faults", ("truncated",)): 1.0, ("stage_seconds", ("read",)): 0.5}
     totals.add(labelled, {("last_run_end_timestamp_seconds", ("completed",)): 1.0})
