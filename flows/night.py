@@ -12,15 +12,17 @@ from flows.ledger import NOT_BEGUN, UNDER_WAY, Entry
 
 #: Since when yesterday "last night" is counted.
 _EVENING = 18
-#: What a state is called, in the order of the lines: what waits for somebody comes first.
+#: What a state is called, in the order of the lines: what waits for somebody comes first. ``next`` is begun, without a
+#: place yet.
 STATES = {
     "failed": "failed",
     "crashed": "ended from outside",
     "held": "held",
     "incomplete": "incomplete",
-    "cancelled": "cancelled",
     "quarantined": "quarantined wells",
+    "cancelled": "cancelled",
     "begun": "running",
+    "next": "next",
     "starting": "starting",
     "queued": "queued",
     "writing": "being copied",
@@ -64,7 +66,7 @@ def last_night(entries: Iterable[Entry], now: datetime) -> Night:
     recent = [e for e in latest if e.state in _OPEN or moment(_last(e)) >= evening]
     told = {e.root for e in recent}
     # A sort keeps what is latest first within a state; a queue is in its own order.
-    recent.sort(key=lambda e: (_ORDER.index(e.state), (e.ready, e.root) if e.state == "queued" else ("", "")))
+    recent.sort(key=lambda e: (_ORDER.index(_shown(e)), (e.ready, e.root) if e.state == "queued" else ("", "")))
     queue = [e.root for e in recent if e.state == "queued"]
     return Night(
         evening,
@@ -73,14 +75,19 @@ def last_night(entries: Iterable[Entry], now: datetime) -> Night:
     )
 
 
+def _shown(entry: Entry) -> str:
+    return "next" if entry.state == "begun" and entry.reason not in {"running", "cancelling"} else entry.state
+
+
 def _line(entry: Entry, place: int) -> Line:
-    text = entry.reason
+    # Whose line it is stands beside it.
+    text = entry.reason.removeprefix(f"Plate {entry.plate}: ")
     if place:
         text = f"number {place} in the queue" + (f"; {text}" if entry.attempt > 1 else "")
-    elif entry.state == "begun":
-        text = f"{_finished_wells(entry):,} wells done" if text == "running" else text
+    elif entry.state == "begun" and entry.reason == "running":
+        text = f"{_finished_wells(entry):,} wells done"
     took = (moment(entry.ended) - moment(entry.begun)).total_seconds() if entry.ended and entry.begun else None
-    return Line(entry, STATES[entry.state], text, took)
+    return Line(entry, STATES[_shown(entry)], text, took)
 
 
 def _finished_wells(entry: Entry) -> int:

@@ -30,7 +30,7 @@ h1{font-size:1.5em;margin:0}h2{font-size:1.1em;margin:2em 0 .5em}p{margin:.3em 0
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.35em 1em .35em 0;border-bottom:1px solid var(--line)}
 th{font-weight:600;white-space:nowrap}td:nth-child(3){min-width:22em;overflow-wrap:anywhere}
-td:nth-child(1){font-weight:600;overflow-wrap:anywhere;min-width:7em}td:nth-child(n+5){white-space:nowrap}
+td:nth-child(1){font-weight:600;overflow-wrap:anywhere;min-width:7em}td:nth-child(n+4){white-space:nowrap}
 td:nth-child(2){white-space:nowrap;font-weight:600;color:var(--grey)}
 td.good{color:var(--good)!important}td.look{color:var(--look)!important}
 td.bad{color:var(--bad)!important}td.now{color:var(--now)!important}

@@ -160,16 +160,27 @@ def test_status_page_has_a_line_a_plate_and_last_night_first(tmp_path: Path) -> 
         entry(root="2", plate="Next", state="queued", attempt=0, found=night, ready=late),
         entry(root="3", plate="Soon", state="queued", attempt=0, found=night, ready=night),
         entry(root="4", plate="Now", state="begun", reason="running", found=night, run_dir=str(run), flow_run="f-1"),
-        entry(root="5", plate="P2", state="quarantined", reason="B03", found=before, begun=night, ended=late),
+        entry(root="8", plate="Then", state="begun", reason="waits its turn", found=night),
+        entry(
+            root="5",
+            plate="P2",
+            state="quarantined",
+            reason="Plate P2: 2 in B03",
+            found=before,
+            begun=night,
+            ended=late,
+        ),
         entry(root="6", plate="P3", state="held", reason="no recipe <for> it", found=before),
         entry(root="7", plate="Part", state="incomplete", reason="2 of 96 planes are missing", found=before),
     ]
     page = render_status(entries, now, prefect="http://127.0.0.1:4200")
     assert "<h1>Since Sunday 18:00</h1>" in page
-    assert "1 held, 1 incomplete, 1 quarantined wells, 1 running, 2 queued. Looked at 2026-03-02 08:00 UTC" in page
+    assert (
+        "1 held, 1 incomplete, 1 quarantined wells, 1 running, 1 next, 2 queued. Looked at 2026-03-02 08:00 UTC" in page
+    )
     recent, earlier = page.split("<h2>Earlier</h2>")
     # What waits for somebody is first, and the queue is in its order.
-    names = ("P3", "Part", "P2", "Now", "Soon", "Next")
+    names = ("P3", "Part", "P2", "Now", "Then", "Soon", "Next")
     assert sorted(names, key=lambda name: recent.index(f">{name}</td>")) == list(names)
     assert ">Old</td>" in earlier
     assert ">Old</td>" not in recent
@@ -177,6 +188,7 @@ def test_status_page_has_a_line_a_plate_and_last_night_first(tmp_path: Path) -> 
         "no recipe &lt;for&gt; it",
         "2 of 96 planes are missing",
         "<td>2 wells done</td>",
+        "<td>2 in B03</td>",
         "<td>number 2 in the queue</td>",
         "<td>03-01 22:00</td>",
         "<td>8 h 06 min</td>",
@@ -184,7 +196,7 @@ def test_status_page_has_a_line_a_plate_and_last_night_first(tmp_path: Path) -> 
         'href="http://127.0.0.1:4200/runs/flow-run/f-1"',
     ):
         assert text in recent
-    assert page.count("<tr>") == 2 + 7
+    assert page.count("<tr>") == 2 + 8
     assert write_status_page(tmp_path, [], now).read_text().count("None.") == 2
     # In the evening itself the page does not begin anew.
     assert "<h1>Since Sunday 18:00</h1>" in render_status([], now.replace(hour=23))
