@@ -36,7 +36,7 @@ pytestmark = [
 ]
 EVERY_S, QUIET_S = 15, 6
 STRACE = shutil.which("strace")
-WELLS = 24
+WELLS = 30
 #: Of the plate with a fault: the image that was cut off.
 BAD_WELL = "B05"
 
@@ -105,12 +105,12 @@ def cancelled(topology: Topology, plates: Plates) -> tuple[str, str]:
     given = {"plate": str(plate), "out": str(topology.data / "runs"), "cluster": topology.scheduler}
     stopped = topology.begin(given)
     patiently(lambda: len(_wells(topology, "Faulty")), lambda number: number >= 2)
+    assert _work_of(topology) != [{}, {}]
     cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     topology.ask("POST", f"flow_runs/{stopped}/set_state", cancelling)
-    workers = topology.family("worker-1", "worker-2")
-    end = time.monotonic() + 15
-    while _busy(workers) > 0.25:
-        assert time.monotonic() < end, "the workers went on after 15 s"
+    # On a machine that has something else to do as well it takes so much longer.
+    allowed = 15 * max(1.0, psutil.getloadavg()[0] / (psutil.cpu_count() or 1))
+    patiently(lambda: _work_of(topology), lambda work: work == [{}, {}], seconds=allowed)
     patiently(lambda: topology.run(stopped)["state_type"], lambda state: state == "CANCELLED")
     done = _wells(topology, "Faulty")
     assert 2 <= len(done) < WELLS
@@ -297,7 +297,7 @@ def test_web_page_shows_the_run_and_its_artifacts(
         page.open(f"artifacts/artifact/{artifacts['progress']}", "100")
         page.open(f"artifacts/artifact/{artifacts['summary']}", "Nuclei in every well")
         page.until("document.querySelector('img[alt^=\"Nuclei in every well\"]')?.naturalWidth > 300")
-        assert "23 ok, 1 incomplete" in tab.run("document.body.innerText")
+        assert "29 ok, 1 incomplete" in tab.run("document.body.innerText")
         tab.photograph(tmp_path / "summary.png")
         page.open(f"artifacts/artifact/{artifacts['faults']}", "unreadable")
         assert page.texts("tbody td")[:3] == [BAD_WELL, "2", "unreadable"]
@@ -354,15 +354,11 @@ def _held(processes: list[psutil.Process]) -> Iterator[None]:
             process.resume()
 
 
-def _busy(processes: list[psutil.Process], seconds: float = 2.0) -> float:
-    """Cores that these processes use."""
-
-    def used() -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
-
-    before, started = used(), time.monotonic()
-    time.sleep(seconds)
-    return (used() - before) / (time.monotonic() - started)
+def _work_of(topology: Topology) -> list[dict[str, int]]:
+    """What each Dask worker says that it is busy with, tasks by their state; those cancelled and still running too."""
+    page = f"http://127.0.0.1:{topology.ports['dashboard']}/json/identity.json"
+    workers = httpx.get(page, timeout=60, trust_env=False).json()["workers"].values()
+    return [worker["metrics"]["task_counts"] for worker in workers]
 
 
 def _moment(text: str) -> float:
