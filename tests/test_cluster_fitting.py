@@ -238,7 +238,7 @@ def test_share_that_hangs_is_said_and_the_worker_left_alone(
     plan, _ = prepare_plate(plate, tmp_path / "out", Settings())
     with shared_access(plan) as access:
         check_workers(worker, access)
-        word = access.word
+        word = access.word.path
         word.unlink()
         os.mkfifo(word)
         with pytest.raises(ClusterError, match="a share hangs"):

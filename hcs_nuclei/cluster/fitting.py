@@ -32,8 +32,8 @@ _PATIENCE_S = 60.0
 #: For more than the first of workers that were asked of a queue, where those that came do not fit.
 _QUEUE_S = 600.0
 ADVICE = (
-    "Workers need the packages of the same requirements.lock, and the plate, the output directory and the model under "
-    "the paths that they have here."
+    "Workers need the packages of the same requirements.lock, and what is read and written (plate, output, model) "
+    "under the paths that they have here."
 )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hcs_nuclei.cluster import Client, emit_event, run_shards, should_stop
+from hcs_nuclei.cluster import Client, Places, check_workers, emit_event, left_word, run_shards, should_stop
 from hcs_nuclei.errors import DatasetError, RunFailedError, UserError, listed
 from hcs_nuclei.models.card import ModelCard, read_card
 from hcs_nuclei.models.store import ModelReference
@@ -113,14 +113,19 @@ def train_on(client: Client, job: TrainingJob, on_epoch: Callable[[dict[str, Any
             on_epoch(event)
 
     lost: list[str] = []
-    run_shards(
-        client,
-        train_here,
-        [job],
-        on_result=lambda _, __: None,
-        on_lost=lambda _, reason: lost.append(reason),
-        on_event=hear,
-    )
+    parent = () if job.parent_directory is None else (job.parent_directory,)
+    with left_word(job.out) as word:
+        needs = Places((*job.datasets, *parent), word)
+        check_workers(client, needs)
+        run_shards(
+            client,
+            train_here,
+            [job],
+            on_result=lambda _, __: None,
+            on_lost=lambda _, reason: lost.append(reason),
+            on_event=hear,
+            needs=needs,
+        )
     if lost:
         raise RunFailedError(f"The training in {job.out} was given up: {lost[0]} Its checkpoint is kept.")
     return job.out, read_card(job.out)
@@ -194,7 +199,11 @@ def compare_on(
         done(len(found))
 
     shards = evaluation_shards(current, candidate, sources, sets)
-    run_shards(client, evaluate_here, shards, on_result=keep, on_lost=lambda _, reason: lost.append(reason))
+    needs = Places((current[0], candidate[0], *(source.data for source in sources if source.data is not None)))
+    check_workers(client, needs)
+    run_shards(
+        client, evaluate_here, shards, on_result=keep, on_lost=lambda _, reason: lost.append(reason), needs=needs
+    )
     if lost:
         raise RunFailedError(f"{len(lost)} of {len(shards)} parts of the evaluation were lost: {lost[0]}")
     before, now = (
