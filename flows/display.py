@@ -13,6 +13,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_link_artifact, create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from hcs_nuclei.cluster import Client
 from hcs_nuclei.pipeline import Progress
@@ -128,7 +129,9 @@ def faults_in_words(number: int) -> str:
 def shown(show: Callable[[], object]) -> bool:
     """Whether an artifact could be made or updated; what cannot be shown is logged."""
     try:
-        show()
+        # A server that is away is asked again in a minute, not at once: the wells must not wait for it.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            show()
     except Exception as error:  # HTTP, Prefect's own tree, a table that is gone: a picture is never worth a plate
         get_run_logger().warning("An artifact could not be shown: %s", error)
         return False

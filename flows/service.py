@@ -20,13 +20,14 @@ from flows.metrics_page import metrics_page
 from flows.parameters import WatchPlatesParameters
 from flows.roots import ALLOWED_ROOTS
 from flows.server import check_server, server_process
-from hcs_nuclei.errors import OutputError, RunConflictError, RunFailedError
+from hcs_nuclei.errors import ClusterError, OutputError, RunConflictError, RunFailedError
 from hcs_nuclei.metrics import METRICS_FILE, MetricsFile
 
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 #: A worker gives its runs 30 s to stop.
 _STOP_S = 45.0
 _START_S = 180.0
+_ASK_AGAIN_S = 5.0
 _LARGEST_LOG = 10_000_000
 #: A worker that dies is started again, but not for ever: what kills it so often is no accident.
 _MOST_DEATHS = 5
@@ -96,6 +97,8 @@ class _Worker:
         self._state = Path(options.watch.state)
         self._environ = {**os.environ, "PREFECT_API_URL": url, ALLOWED_ROOTS: _roots(options.watch)}
         self._environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
+        # A run that ends while the server is away tells it within two minutes, instead of one.
+        self._environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "6")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -146,21 +149,44 @@ class _Worker:
         process.wait()
 
     def supervise(self, say: Callable[[str], None]) -> None:
-        """Start it again whenever it ends; returns never.
+        """Start it again whenever it ends; returns never. Somebody's server that is away is waited for.
 
         Raises:
             RunFailedError: it ends again and again.
         """
         assert self._process is not None
-        for _ in range(_MOST_DEATHS):
+        deaths = 0
+        while deaths < _MOST_DEATHS:
             status = self._process.wait()
-            say(f"The worker ended ({status}); it is started again.")
             self.stop()
-            time.sleep(1.0)
-            self.start()
+            if self._own_server or self._server_answers():
+                deaths += 1
+                say(f"The worker ended ({status}); it is started again.")
+                time.sleep(1.0)
+            else:
+                self._await_server(say)
+            try:
+                self.start()
+            except RunFailedError:
+                if self._own_server or self._server_answers():
+                    raise
         raise RunFailedError(
             f"The service's worker ended {_MOST_DEATHS} times; {_log(self._state, 'worker')} says why."
         )
+
+    def _server_answers(self) -> bool:
+        try:
+            check_server(self._environ["PREFECT_API_URL"])
+        except ClusterError:
+            return False
+        return True
+
+    def _await_server(self, say: Callable[[str], None]) -> None:
+        url = self._environ["PREFECT_API_URL"]
+        say(f"Prefect's server at {url} does not answer any more; it is waited for. Finished wells are kept.")
+        while not self._server_answers():
+            time.sleep(_ASK_AGAIN_S)
+        say(f"Prefect's server at {url} answers again; the worker is started again.")
 
 
 @contextmanager
@@ -194,6 +220,8 @@ def _server_environ(state: Path, port: int) -> dict[str, str]:
         # In memory, a server that is started again would count runs that are gone against the limit for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
+        # On a busy disk SQLite is waited for, instead of 10 s, before an event or a state is given up.
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         # A pass a minute is half a million runs a year: those older than 90 days go.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "true",
         "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",

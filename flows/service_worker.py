@@ -28,6 +28,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.mail_digest import mail_digest
 from flows.notify_settings import Mail, Notify, read_notify
+from flows.outages import outlast_outages
 from flows.parameters import WatchPlatesParameters
 from flows.process_plate import process_plate
 from flows.process_screen import process_screen
@@ -101,6 +102,7 @@ def main() -> None:
     watch = WatchPlatesParameters.model_validate(configuration["watch"])
     # At each poll it says again which runs wait their turn.
     logging.getLogger("prefect.runner.state_proposer").setLevel(logging.WARNING)
+    outlast_outages()
     runner = Runner(name="hcs-nuclei", query_seconds=_POLL_S, pause_on_shutdown=True)
     for deployment in deployments(watch, timedelta(seconds=configuration["every"]), configuration["plates"]):
         runner.add_deployment(deployment)
