@@ -34,16 +34,21 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
         )
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
         found = {deployment.name: deployment for deployment in client.read_deployments()}
-    assert set(found) == {"plates", "screen", "train", "watch"}
+    assert set(found) == {"plates", "screen", "train", "watch", "digest"}
     limits = {
         name: (d.global_concurrency_limit.limit, d.concurrency_options.collision_strategy.value)
         for name, d in found.items()
     }
-    enqueued = dict.fromkeys(["plates", "screen", "train"], (1, "ENQUEUE"))
+    enqueued = dict.fromkeys(["plates", "screen", "train", "digest"], (1, "ENQUEUE"))
     assert limits == {**enqueued, "watch": (1, "CANCEL_NEW")}
     assert {d.work_pool_name for d in found.values()} == {"plates"}
     assert [s.schedule.interval.total_seconds() for s in found["watch"].schedules] == [60]
     assert found["plates"].schedules == found["screen"].schedules == []
+    [nightly] = found["digest"].schedules
+    assert (nightly.schedule.cron, nightly.active) == ("0 7 * * *", False)
+    from flows.mail_digest import MailDigestParameters
+
+    MailDigestParameters.model_validate(found["digest"].parameters["parameters"])
     form = found["watch"].parameter_openapi_schema["definitions"]["WatchPlatesParameters"]
     assert form["required"] == ["roots", "out", "state"]
     assert set(found["watch"].parameters["parameters"]) <= set(form["properties"])
