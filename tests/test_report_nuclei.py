@@ -13,9 +13,10 @@ import pytest
 from outputs_samples import make_plate
 from report_samples import blobs, layout_of, write_run
 from skimage.segmentation import find_boundaries
-from test_outputs_report import Page, picture_of
+from test_outputs_report import Page, picture_of, record
 
 from hcs_nuclei.outputs import WellWriter, begin_store, read_level, read_nuclei
+from hcs_nuclei.outputs.provenance import write_record
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.report_nuclei import DNA, Counted, make_sheets
 from hcs_nuclei.outputs.report_pictures import Look, Shot, look_at
@@ -149,6 +150,16 @@ def test_without_its_images_a_run_has_no_single_nuclei(run: Path, tmp_path: Path
     page = Page(write_report(copy).read_text(encoding="utf-8"))
     assert "No picture: no nucleus lies wholly" in page.of_id("single").text
     assert not page.of_class("sheet")
+
+
+def test_warnings_name_readouts_and_effects_as_the_page_does(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    said = ("EdgeEffect: Density_per_mm2 40 % lower.", "EdgeEffects of Median_Nuclei_AreaShape_Area_x.")
+    write_record(copy, record(make_plate(tuple(KINDS), fields=5, name="P1"), warnings=said))
+    page = Page(write_report(copy).read_text(encoding="utf-8"))
+    (notes,) = page.of_class("notes")
+    shown = [e.text for e in notes.inside if e.tag == "li"]
+    assert shown == ["Outer ring: Density 40 % lower.", "EdgeEffects of Median_Nuclei_AreaShape_Area_x."]
 
 
 def nuclei_of(labels: Any, places: list[tuple[str, int]]) -> pd.DataFrame:

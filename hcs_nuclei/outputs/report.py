@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ def write_report(run_dir: Path) -> Path:
     sheets = make_sheets(single, counted, run.summary.plate) if firsts else ()
     page = _render(
         run=run,
-        summary=run.summary,
+        summary=dataclasses.replace(run.summary, warnings=_in_labels(run)),
         record=run.record,
         settings=run.record.settings.to_yaml() if run.record else "",
         map=run.map,
@@ -126,6 +127,14 @@ def read_run(run_dir: Path) -> Run:
         report_heatmap.plate_map(wells, summary.wells_in_format),
         report_statistics.read_statistics(run_dir, wells, columns),
     )
+
+
+def _in_labels(run: Run) -> tuple[str, ...]:
+    """The run's warnings, with readouts and effects called as everywhere on the page."""
+    labels = {name.removeprefix("Metadata_"): run.columns.named(name) for name in run.statistics.readouts}
+    words = {name: column.label for name, column in labels.items() if column} | report_statistics.EFFECTS
+    names = re.compile(r"\b(?:" + "|".join(map(re.escape, words)) + r")\b")
+    return tuple(names.sub(lambda found: words[found[0]], warning) for warning in run.summary.warnings)
 
 
 def _readouts(wells: pa.Table, record: RunRecord | None) -> list[str]:
