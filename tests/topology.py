@@ -290,6 +290,14 @@ def _postgres(topology: Topology) -> Iterator[None]:
             _wait(database, 60)
 
 
+@contextmanager
+def started_postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server of its own with an empty database; its address as Prefect's server wants it."""
+    topology = Topology(folder, _free_ports("database"))
+    with _postgres(topology):
+        yield f"postgresql+asyncpg://prefect:{DATABASE_PASSWORD}@127.0.0.1:{topology.ports['database']}/prefect"
+
+
 def _end(topology: Topology) -> None:
     """End all but the database, runs first, and what they left."""
     family = topology.family(*(name for name in topology.processes if name != "database"))
