@@ -220,8 +220,6 @@ def _server_environ(state: Path, port: int) -> dict[str, str]:
         # In memory, a server that is started again would count runs that are gone against the limit for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "10",
-        # On a busy disk SQLite is waited for, instead of 10 s, before an event or a state is given up.
-        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         # A pass a minute is half a million runs a year: those older than 90 days go.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "true",
         "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
