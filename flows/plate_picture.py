@@ -75,7 +75,7 @@ def _legend(plate: PlateMap, limits: tuple[float, float], y: int) -> Iterator[st
     """The scale, and what frames mean, of those that there are."""
     stops = "".join(f"<stop offset='{i / 8:.3f}' stop-color='{plate.palette[round(i * 255 / 8)]}'/>" for i in range(9))
     yield f"<defs><linearGradient id='scale'>{stops}</linearGradient></defs><g text-anchor='start' font-size='12'>"
-    low, high = (compact(limit) for limit in limits)
+    low, high = (compact(round(limit)) for limit in limits)
     yield f"<rect x='{_LEFT}' y='{y}' width='90' height='12' fill='url(#scale)'/>"
     yield f"<text x='{_LEFT + 98}' y='{y + 11}'>{low} … {high} nuclei a well</text>"
     x = _LEFT + 250
