@@ -290,6 +290,10 @@ def test_an_unknown_variable_is_refused_and_a_known_one_used(
     assert "has no channel 'Cy3'" in run("process", finished.plate, "--out", tmp_path / "out").err
     # An option counts more than a variable.
     assert "has no channel 'Cy5'" in run("process", finished.plate, "--out", tmp_path / "out", "--channel", "Cy5").err
+    monkeypatch.delenv("HCS_NUCLEI_CHANNEL")
+    monkeypatch.setenv("HCS_NUCLEI_CLUSTER", "cloud")
+    assert "No such cluster: 'cloud'" in run("process", finished.plate, "--out", tmp_path / "out", "--no-prefect").err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_run_with_other_settings_is_said_and_left_alone(

@@ -17,6 +17,14 @@ JsonOption = Annotated[
     typer.Option("--json", metavar="FILE|-", help="Write the answer as JSON to a file, or to stdout with -."),
 ]
 ReasonOption = Annotated[str, typer.Option(help="Why; stands in the audit log.")]
+ClusterOption = Annotated[
+    str,
+    typer.Option(
+        metavar="SPEC",
+        envvar="HCS_NUCLEI_CLUSTER",
+        help="local, local-gpu, tls://..., tcp://..., file:, slurm:, kubernetes:FILE; gpu: before any wants a GPU.",
+    ),
+]
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a report as one HTML file.")]
 
 

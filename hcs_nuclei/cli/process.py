@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, check_json, write_json
+from hcs_nuclei.cli.arguments import ClusterOption, JsonOption, ReasonOption, check_json, write_json
 from hcs_nuclei.cli.messages import LogFormatOption, tell, tell_error, use_log_format
 from hcs_nuclei.errors import HcsNucleiError, RunConflictError, SettingsError, UserError
 from hcs_nuclei.settings import Settings, load_settings
@@ -75,10 +75,7 @@ def process(
     illumination: Annotated[
         str | None, typer.Option(metavar="METHOD", help="auto, vendor, estimate, file (images in the recipe) or off.")
     ] = None,
-    cluster: Annotated[
-        str,
-        typer.Option(metavar="SPEC", help="local, local-gpu, tls://..., tcp://..., file:, slurm:, kubernetes:FILE."),
-    ] = "local",
+    cluster: ClusterOption = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine; left out, one to each core or GPU.")
     ] = None,

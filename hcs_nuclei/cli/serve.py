@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from hcs_nuclei.cli.arguments import ClusterOption
 from hcs_nuclei.cli.messages import LogFormatOption, tell, use_log_format
 from hcs_nuclei.errors import OutputError, SettingsError
 from hcs_nuclei.logs import json_wanted
@@ -37,10 +38,7 @@ def serve(
         float, typer.Option(min=0, metavar="SECONDS", help="Nothing may change in a plate for so long.")
     ] = 60.0,
     plates: Annotated[int, typer.Option(min=1, help="Plates that are processed at the same time.")] = 1,
-    cluster: Annotated[
-        str,
-        typer.Option(metavar="SPEC", help="local, local-gpu, tls://..., tcp://..., file:, slurm:, kubernetes:FILE."),
-    ] = "local",
+    cluster: ClusterOption = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine; left out, one to each core or GPU.")
     ] = None,

@@ -17,6 +17,7 @@ ENV_PREFIX = "HCS_NUCLEI_"
 #: Variables with the prefix that are not settings of an assay.
 _ENV_OTHER = {
     "HCS_NUCLEI_HOME",
+    "HCS_NUCLEI_CLUSTER",
     "HCS_NUCLEI_ALLOW_PLAIN_TCP",
     "HCS_NUCLEI_ALLOWED_ROOTS",
     "HCS_NUCLEI_LOG_FORMAT",
