@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hcs_nuclei.files import replace_file
-from hcs_nuclei.models.difference import card_differences
+from hcs_nuclei.models.difference import Difference, card_differences
 from hcs_nuclei.outputs.page import render_page
 from hcs_nuclei.training.comparison import Comparison
 from hcs_nuclei.training.gate import ComparedSet
@@ -62,10 +62,15 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         differences=[
             one
             for one in card_differences(comparison.current, comparison.candidate)
-            if one.section in {"thresholds", "data and settings"}
+            if one.section in {"thresholds", "data and settings"} and not _is_long(one)
         ],
     )
     replace_file(path, page.encode())
+
+
+def _is_long(one: Difference) -> bool:
+    """Vectors and hashes, which nobody compares by eye."""
+    return one.name.endswith("sha256") or isinstance(one.first, list) or isinstance(one.second, list)
 
 
 def _rows(one: ComparedSet) -> list[tuple[str, str, str, str, str]]:
