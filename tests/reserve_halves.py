@@ -23,11 +23,11 @@ from hcs_nuclei.training.annotations import inspect_dataset
 SPLITS = ("train", "test", "train", "test", "val", "test") * 2 + ("train", "test")
 
 
-def reserve_halves(shared: Path, folder: Path, *, shift_px: int = 0) -> Path:
-    """The 14 images with splits train (5), val (2) and test (7), masks moved down and right by so many px."""
+def reserve_halves(shared: Path, folder: Path, *, images: int = 14, shift_px: int = 0) -> Path:
+    """The 14 images with splits train (5), val (2) and test (7), or the first of them; masks moved by so many px."""
     rows = [row for row in _index(shared) if row["split"] == "reserve"]
     splits = dict(zip((row["name"] for row in rows), SPLITS, strict=True))
-    _copy(shared, folder, splits, shift_px)
+    _copy(shared, folder, dict(list(splits.items())[:images]), shift_px)
     return folder
 
 

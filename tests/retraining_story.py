@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from hcs_nuclei.training.fit import HISTORY_FILE, read_history
 from hcs_nuclei.training.retraining import LOG_FILE
 
 _ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-_OF_TRAINING = ("epochs", "batches_per_epoch", "batch", "crop_px", "learning_rate")
+_OF_TRAINING = ("epochs", "batches_per_epoch", "batch", "crop_px", "learning_rate", "gate")
 #: Longer than that no step takes on a machine that does ten other things.
 PATIENCE_S = 3000.0
 
@@ -43,24 +43,34 @@ class Sizes:
     wells: int
     field_px: int
     every: int
-    #: Of the training that is to be promoted; left out, the default rules.
+    #: What differs from the rules of the gate, for both trainings.
     gate: Mapping[str, float] = field(default_factory=dict)
+    #: What differs in the training on shifted masks.
+    shifted: Mapping[str, Any] = field(default_factory=dict)
+    #: How many of the 14 images are used, the first ones.
+    images: int = 14
 
 
 @dataclass
 class Story:
-    """What happened; the rates are wells a minute, `seconds` how long each training took."""
+    """What happened: of plates and trainings by their names; times are those of files, in s since the epoch."""
 
     killed_after: int = 0
     begun: list[str] = field(default_factory=list)
-    epochs_during: int = 0
-    rates: dict[str, float] = field(default_factory=dict)
+    wells: dict[str, list[float]] = field(default_factory=dict)
+    plates_ended: dict[str, str] = field(default_factory=dict)
+    last_epoch: dict[str, float] = field(default_factory=dict)
     ended: dict[str, tuple[str, str]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, Any] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     audit: list[str] = field(default_factory=list)
+
+    @property
+    def wells_during(self) -> list[float]:
+        """When the wells of the first plate were finished, of those that were while the training went on."""
+        return [when for when in self.wells["during training"] if when < self.last_epoch["reserve"]]
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,15 @@ class Teller:
         """Train with a worker killed, promote during a plate, refuse shifted masks, go back."""
         story = Story(models={"shipped": read_card(SHIPPED).identifier})
         self._prepare()
-        run, began = self.train("reserve", gate=dict(self.sizes.gate)), time.monotonic()
-        self._kill_in_the_middle(story)
-        self._plate_during(story, run)
+        run, began = self.train("reserve"), time.monotonic()
+        self._wait(lambda: self._training() is not None)
+        self._process("during training", story, meanwhile=lambda: self._kill_in_the_middle(story))
         self._ended(story, "reserve", run, began)
+        during = story.wells_during
+        self.say(f"{len(during)} wells were finished while it went on, {rate(during):.1f} a minute.")
         self._promote_during_a_plate(story)
         self._process("after promotion", story, wells=2)
-        run, began = self.train("shifted", earlier=[], promote=True), time.monotonic()
+        run, began = self.train("shifted", earlier=[], promote=True, **self.sizes.shifted), time.monotonic()
         self._ended(story, "shifted", run, began)
         story.said["list"] = self.command("models", "list")
         story.said["rollback"] = self.command("models", "rollback", "--reason", "the demonstration is over")
@@ -122,8 +134,8 @@ class Teller:
 
     def _prepare(self) -> None:
         data = self.topology.data / "service" / "annotations"
-        reserve_halves(self.shared, data / "reserve")
-        reserve_halves(self.shared, data / "shifted", shift_px=15)
+        reserve_halves(self.shared, data / "reserve", images=self.sizes.images)
+        reserve_halves(self.shared, data / "shifted", images=self.sizes.images, shift_px=15)
         earlier_annotations(self.shared, data / "earlier", every=self.sizes.every)
         frozen_annotations(self.shared, data / "frozen", every=self.sizes.every)
 
@@ -144,54 +156,36 @@ class Teller:
         story.begun = [line for line in log if line.startswith("Epoch ")]
         self.say("Another goes on with it; its log has, in order: " + ", ".join(story.begun))
 
-    def _plate_during(self, story: Story, training: str) -> None:
-        """A plate from its start to its end, while the training holds a worker."""
-        before = self._epochs("reserve")
-        self._process("during training", story)
-        assert self._training() is not None, "the training was over before the plate was"
-        story.epochs_during = self._epochs("reserve") - before
-        self.say(f"The training goes on, and did {story.epochs_during} epochs meanwhile.")
-        assert self.topology.run(training)["state_type"] == "RUNNING"
-
     def _promote_during_a_plate(self, story: Story) -> None:
         """Promote while a plate is under way that began with the model of before."""
         story.models["candidate"] = read_card(self.trainings / "reserve").identifier
 
         def promote() -> None:
-            story.said["promote"] = self.command(
-                "models", "promote", str(self.trainings / "reserve"), "--reason", "the demonstration"
-            )
+            self._wait(lambda: any((self.topology.data / "runs").glob("after-training*")))
+            words = ("models", "promote", str(self.trainings / "reserve"), "--reason", "the demonstration")
+            story.said["promote"] = self.command(*words)
 
         self._process("after training", story, meanwhile=promote)
 
     def _process(
         self, name: str, story: Story, *, wells: int | None = None, meanwhile: Callable[[], None] | None = None
     ) -> None:
-        """A plate of its own through the deployment; `meanwhile` is called when its second well is finished."""
-        data = self.topology.data
-        made = simulate_plate(
-            data / "service" / "made",
-            wells=wells or self.sizes.wells,
-            fields=1,
-            size=self.sizes.field_px,
-            name=name.replace(" ", "-"),
-        )
-        run = self._begin(
-            "process-plate/plates",
-            {"plate": str(made.directory), "out": str(data / "runs"), "cluster": self.topology.scheduler},
-        )
+        """A plate of its own through the deployment; `meanwhile` is called when its run was asked for."""
+        data, plate = self.topology.data, name.replace(" ", "-")
+        size = {"wells": wells or self.sizes.wells, "fields": 1, "size": self.sizes.field_px}
+        made = simulate_plate(data / "service" / "made", name=plate, **size)
+        where = {"plate": str(made.directory), "out": str(data / "runs"), "cluster": self.topology.scheduler}
+        run = self._begin("process-plate/plates", where)
         if meanwhile is not None:
-            self._wait(lambda: len(self._wells(name)) >= 2)
             meanwhile()
-            assert self.topology.run(run)["state_type"] == "RUNNING", "the plate was over before its time"
         state, message = self._end_of(run)
         assert state == "Completed", (state, message)
-        [directory] = (data / "runs").glob(f"{name.replace(' ', '-')}*")
+        story.plates_ended[name] = self.topology.run(run)["end_time"]
+        [directory] = (data / "runs").glob(f"{plate}*")
         story.models[name] = json.loads((directory / "run.json").read_text())["model"]["sha256"][:12]
-        times = sorted(self._wells(name).values())
-        rate = 60 * (len(times) - 1) / (times[-1] - times[0])
-        story.rates[name] = rate
-        self.say(f"Plate {name}: {message} Model {story.models[name]}, {rate:.1f} wells a minute.")
+        times = sorted(path.stat().st_mtime for path in directory.glob("nuclei/[!.]*.parquet"))
+        story.wells[name] = times
+        self.say(f"Plate {name}: {message} Model {story.models[name]}, {rate(times):.1f} wells a minute.")
 
     def _ended(self, story: Story, name: str, run: str, began: float) -> None:
         """Wait for the end of a training, and keep what it said and showed."""
@@ -199,6 +193,7 @@ class Teller:
         story.seconds[name] = time.monotonic() - began
         asked = {"artifacts": {"flow_run_id": {"any_": [run]}}}
         story.artifacts |= {one["key"]: one["data"] for one in self.topology.ask("POST", "artifacts/filter", asked)}
+        story.last_epoch[name] = (self.trainings / name / HISTORY_FILE).stat().st_mtime
         self.say(f"Training {name}, {story.seconds[name]:.0f} s: {': '.join(story.ended[name])}")
         self.say(str(story.artifacts[f"{name}-comparison"]))
 
@@ -225,10 +220,10 @@ class Teller:
     def _epochs(self, name: str) -> int:
         return len(read_history(self.trainings / name / HISTORY_FILE))
 
-    def _wells(self, name: str) -> dict[str, float]:
-        """The finished wells of a plate, and when each was."""
-        paths = (self.topology.data / "runs").glob(f"{name.replace(' ', '-')}*/nuclei/[!.]*.parquet")
-        return {path.stem: path.stat().st_mtime for path in paths}
-
     def _wait(self, until: Callable[[], bool]) -> None:
         patiently(until, bool, PATIENCE_S)
+
+
+def rate(times: Sequence[float]) -> float:
+    """Wells a minute from the first to the last."""
+    return 60 * (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0

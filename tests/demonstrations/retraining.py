@@ -22,8 +22,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from retraining_story import Sizes, Teller
 from topology import ROOT, started_topology
 
+#: The shipped model was trained on 28 images from the same laboratory, so little is to be gained on the new ones: the
+#: gate lets a candidate lose 0.02 of AP on their 187 nuclei, and 0.01, which is its default, on the frozen set.
 SIZES = Sizes(
-    epochs=8, batches_per_epoch=12, batch=4, crop_px=128, learning_rate=1e-3, wells=16, field_px=256, every=24
+    epochs=12,
+    batches_per_epoch=10,
+    batch=4,
+    crop_px=128,
+    learning_rate=1.2e-3,
+    wells=12,
+    field_px=256,
+    every=24,
+    gate={"ap_gain": -0.02},
 )
 
 
