@@ -105,7 +105,7 @@ class Teller:
     @property
     def trainings(self) -> Path:
         """Where trainings write to."""
-        return self.topology.data / "service" / "trainings"
+        return self.topology.data / "training" / "models"
 
     def command(self, *words: str) -> str:
         """What ``hcs-nuclei`` says, given as somebody gives it on the machine of the service."""
@@ -117,7 +117,7 @@ class Teller:
 
     def train(self, name: str, **changes: Any) -> str:
         """Ask for a run of the deployment of trainings, as its form does; its id."""
-        data = self.topology.data / "service" / "annotations"
+        data = self.topology.data / "training" / "annotations"
         given = {
             "annotations": [str(data / name)],
             "earlier": [str(data / "earlier" / part) for part in ("dsb2018", "s-bsst265")],
@@ -133,7 +133,7 @@ class Teller:
         return self._begin("train-model/train", {**given, **changes})
 
     def _prepare(self) -> None:
-        data = self.topology.data / "service" / "annotations"
+        data = self.topology.data / "training" / "annotations"
         reserve_halves(self.shared, data / "reserve", images=self.sizes.images)
         reserve_halves(self.shared, data / "shifted", images=self.sizes.images, shift_px=15)
         earlier_annotations(self.shared, data / "earlier", every=self.sizes.every)
@@ -191,8 +191,9 @@ class Teller:
         """Wait for the end of a training, and keep what it said and showed."""
         story.ended[name] = self._end_of(run)
         story.seconds[name] = time.monotonic() - began
-        asked = {"artifacts": {"flow_run_id": {"any_": [run]}}}
-        story.artifacts |= {one["key"]: one["data"] for one in self.topology.ask("POST", "artifacts/filter", asked)}
+        asked = {"artifacts": {"flow_run_id": {"any_": [run]}}, "sort": "CREATED_DESC"}
+        newest_first = self.topology.ask("POST", "artifacts/filter", asked)
+        story.artifacts |= {one["key"]: one["data"] for one in reversed(newest_first)}
         story.last_epoch[name] = (self.trainings / name / HISTORY_FILE).stat().st_mtime
         self.say(f"Training {name}, {story.seconds[name]:.0f} s: {': '.join(story.ended[name])}")
         self.say(str(story.artifacts[f"{name}-comparison"]))
