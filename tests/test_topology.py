@@ -137,8 +137,10 @@ def embedded(plates: Plates, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A run with the embedded server: its directory, its lines on stderr, and where it connected to (with strace)."""
     folder = tmp_path_factory.mktemp("embedded")
     calls = folder / "calls"
+    # A busy machine takes longer than its user would wait.
+    environ = {"HCS_NUCLEI_HOME": str(folder), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "900"}
     trace = [STRACE, "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto", "-o", calls] if STRACE else []
-    done = _process(plates.faulty, folder, "--prefect", "--workers", "2", before=trace, HCS_NUCLEI_HOME=str(folder))
+    done = _process(plates.faulty, folder, "--prefect", "--workers", "2", before=trace, **environ)
     assert done.returncode == 3, done.stderr
     asked = re.findall(r"AF_INET6?,.*?inet_(?:addr\(|pton\(AF_INET6, )\"([^\"]+)\"", calls.read_text() if trace else "")
     return Path(done.stdout.splitlines()[-1]), done.stderr.splitlines(), asked
@@ -203,7 +205,7 @@ def test_without_the_password_nobody_comes_in(topology: Topology, plates: Plates
 
 def test_without_a_certificate_nobody_reaches_the_workers(topology: Topology, plates: Plates, tmp_path: Path) -> None:
     done = _process(plates.second, tmp_path, "--no-prefect", "--cluster", topology.scheduler)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"No Dask scheduler answers at {topology.scheduler}" in done.stderr
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in done.stderr
 
@@ -221,8 +223,9 @@ def test_documented_ports_are_listened_on_alone_and_on_loopback(topology: Topolo
     assert listening.pop("database") == {ports["database"]}
     assert listening.pop("prefect") == {ports["prefect"]}
     assert listening.pop("scheduler") == {ports["scheduler"], ports["dashboard"]}
-    # Of each worker: its own, its nanny's, and that of its page of figures.
-    assert {name: len(found) for name, found in listening.items()} == {"worker-1": 3, "worker-2": 3}
+    # Of each Dask worker: its own, its nanny's, that of its page; of Prefect's: where the processes of its runs report.
+    numbers = {name: len(found) for name, found in listening.items()}
+    assert numbers == {"worker-1": 3, "worker-2": 3, "prefect-worker": 1}
     there = [c for process in topology.family() for c in process.net_connections("inet") if c.raddr]
     assert {c.raddr.ip for c in there} == {"127.0.0.1"}
 
@@ -381,5 +384,5 @@ def _hcs_nuclei(*words: str, before: list[Any] | None = None, **environ: str) ->
         env={**kept, **environ},
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=2 * PATIENCE_S,
     )
