@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from flow_server import Webhook, server
 
+from hcs_nuclei.audit import read_audit
 from hcs_nuclei.errors import ClusterError, SettingsError
 from hcs_nuclei.simulate import simulate_plate
 
@@ -74,7 +75,10 @@ def service(tmp_path: Path, request: pytest.FixtureRequest) -> Service:
     return Service(tmp_path, name)
 
 
-def test_new_complete_plate_is_begun_once_with_its_recipe(service: Service, tmp_path: Path) -> None:
+def test_new_complete_plate_is_begun_once_with_its_recipe(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HCS_NUCLEI_HOME", str(tmp_path / "home"))
     recipes = tmp_path / "recipes"
     recipes.mkdir()
     (recipes / "assay.yaml").write_text("channel: DAPI\nmodel: pinned\nmatch: {barcode: 'HT.*'}\n")
@@ -89,6 +93,9 @@ def test_new_complete_plate_is_begun_once_with_its_recipe(service: Service, tmp_
     given = run.parameters["parameters"]
     assert (given["plate"], given["out"], given["workers"]) == (str(plate), str(service.out), 1)
     assert (given["settings"]["channel"], given["settings"]["model"]) == ("DAPI", "pinned")
+    assert given["recipe"] == "assay"
+    [used] = read_audit()
+    assert (used.what, used.subject, used.new) == ("recipe.use", "assay", {"channel": "DAPI", "model": "pinned"})
     assert service.entries["HT1"].run_dir == str(service.out / service.entries["HT1"].run)
 
     # A recipe that changes does not begin it again, and one that comes begins the other.
