@@ -46,6 +46,7 @@ class RunFollower:
         self._started = time.monotonic()
         self._run = self._model = ""
         self._made: set[str] = set()
+        self._over = False
 
     def begin(self, plan: Plan, card: ModelCard, *, overwrite: bool = False, retry_failed: bool = False) -> None:
         """The run was prepared, and nothing stands against it."""
@@ -91,16 +92,20 @@ class RunFollower:
         )
 
     def stopped(self, state: str, reason: str = "") -> None:
-        """The run came to no end of its own: it ``failed`` (refused, where it was not begun) or was ``cancelled``."""
-        begun = bool(self._run)
-        self.ended("refused" if state == "failed" and not begun else state, reason)
+        """The run came to no end of its own: it ``failed`` or was ``cancelled``; before it was begun it was refused."""
+        if self._run:
+            self.ended(state, reason)
+        elif state == "failed":  # nothing happened, so there is nothing to write down
+            self._metrics.count({("runs", ("refused",)): 1})
+            self._say(self._metrics.flush({("last_run_end_timestamp_seconds", ("refused",)): time.time()}))
 
     def ended(self, state: str, reason: str = "", **counts: Any) -> None:
         """The run ended in `state`, one of :data:`hcs_nuclei.metrics.RUN_STATES`; `reason` is why, in one line."""
-        seconds = time.monotonic() - self._started
-        if self._run:  # one that was refused is no run: nothing happened
-            new = {"state": state, "model": self._model, "seconds": round(seconds, 1), **counts}
-            self._note("run.end", new=new, reason=reason)
+        if self._over:  # what happens afterwards, while it is shown, changes nothing
+            return
+        self._over, seconds = True, time.monotonic() - self._started
+        new = {"state": state, "model": self._model, "seconds": round(seconds, 1), **counts}
+        self._note("run.end", new=new, reason=reason)
         self._metrics.count({("runs", (state,)): 1, ("run_seconds", ()): seconds})
         self._say(self._metrics.flush({("last_run_end_timestamp_seconds", (state,)): time.time()}))
 
