@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
+import tifffile
 from flow_server import Webhook, server
 
 from hcs_nuclei.audit import read_audit
@@ -104,6 +106,22 @@ def test_new_complete_plate_is_begun_once_with_its_recipe(
     assert service.look(recipes=str(recipes)) == "2 begun"
     assert service.look(recipes=str(recipes)) == "2 begun"
     assert len(service.runs) == 2
+
+
+def test_plate_of_plain_files_is_begun_with_the_pattern_of_its_recipe(service: Service, tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    pattern = r"(?P<well>[A-H]\d{2})_(?P<channel>\w+)\.tif$"
+    (recipes / "plain.yaml").write_text(f"pattern: '{pattern}'\nmatch: {{roots: ['{service.watched}']}}\n")
+    plate = service.watched / "P1"
+    plate.mkdir()
+    for well in ("B02", "B03"):
+        tifffile.imwrite(plate / f"{well}_DAPI.tif", np.full((32, 32), 100, np.uint16))
+    assert service.look(recipes=str(recipes)) == "1 begun"
+    [run] = service.runs
+    given = run.parameters["parameters"]
+    assert (given["plate"], given["settings"]["pattern"]) == (str(plate), pattern)
+    assert service.entries["P1"].run == "P1"
 
 
 def test_plate_that_is_copied_waits_and_one_that_stays_incomplete_is_held(service: Service) -> None:
