@@ -59,6 +59,8 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
         "plates",
         "out",
     ]
+    for form in ("plates", "screen"):
+        assert found[form].parameters == {"parameters": {"out": "/data/runs", "cluster": "local"}}
     training = found["train"].parameter_openapi_schema["definitions"]["TrainModelParameters"]
     assert training["required"] == ["annotations", "frozen", "out"]
     # Flows come with the package, and what they may read and write is said to the worker, by nobody else.
