@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,17 @@ def test_the_processs_own_variables_are_read(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HCS_NUCLEI_ALLOW_PLAIN_TCP", "1")
 
     assert load_settings() == Settings(plate_name="P1")
+
+
+def test_no_variable_of_ours_is_taken_for_a_setting() -> None:
+    root = Path(__file__).resolve().parents[1]
+    code = [
+        path.read_text(encoding="utf-8") for name in ("hcs_nuclei", "flows") for path in (root / name).rglob("*.py")
+    ]
+    names = {name for text in code for name in re.findall(r'"(HCS_NUCLEI_[A-Z_]+[A-Z])"', text)}
+
+    assert {"HCS_NUCLEI_HOME", "HCS_NUCLEI_METRICS_FILE"} <= names
+    assert load_settings(environ=dict.fromkeys(names, "x")) == Settings()
 
 
 @pytest.mark.parametrize(

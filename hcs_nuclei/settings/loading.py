@@ -22,6 +22,7 @@ _ENV_OTHER = {
     "HCS_NUCLEI_ALLOWED_ROOTS",
     "HCS_NUCLEI_LOG_FORMAT",
     "HCS_NUCLEI_METRICS_FILE",
+    "HCS_NUCLEI_RUNS_URL",
 }
 #: Settings that name a file, or hold a word instead.
 _FILES = ("layout", "barcodes", "exclusions")
