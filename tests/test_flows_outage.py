@@ -91,10 +91,9 @@ class Server:
         self._stack.close()
 
     def runs(self) -> dict[str, dict[str, Any]]:
-        """The runs of plates by their names; each plate has one."""
+        """The last run of each plate, by its name."""
         found = self._post("flow_runs/filter", {"deployments": {"name": {"any_": ["plates"]}}})
-        assert len({run["name"] for run in found}) == len(found)
-        return {run["name"]: run for run in found}
+        return {run["name"]: run for run in sorted(found, key=lambda run: str(run["created"]))}
 
     def cancel(self, name: str) -> None:
         """As the web page does."""
@@ -127,7 +126,7 @@ def ledger(state: Path) -> dict[str, str]:
 def test_plate_goes_on_while_the_server_is_away_and_the_next_one_can_be_cancelled(tmp_path: Path) -> None:
     watched, out, state = (tmp_path / name for name in ("watched", "runs", "service"))
     watched.mkdir()
-    first = simulate_plate(tmp_path / "made", wells=24, fields=4, size=384, name="First").directory
+    first = simulate_plate(tmp_path / "made", wells=18, fields=4, size=384, name="First").directory
     second = simulate_plate(tmp_path / "made", wells=24, fields=4, size=384, name="Second").directory
     shutil.copytree(first, watched / "First")
     server = Server(tmp_path)
@@ -147,9 +146,11 @@ def test_plate_goes_on_while_the_server_is_away_and_the_next_one_can_be_cancelle
             assert before.items() <= done.items()
             server.start()
             shutil.copytree(second, watched / "Second")
+            # Prefect itself ends a run whose lease of its place ran out meanwhile (five minutes, renewed every four):
+            # then it is begun again, and goes on.
             until(lambda: ledger(state).get("First") == "completed")
             finished = wells(out, "First")
-            assert len(finished) == 24
+            assert len(finished) == 18
             assert done.items() <= finished.items(), "a finished well was made again"
 
             # Who looks for cancelled runs has not given up either.
