@@ -77,6 +77,12 @@ def until_stopped(folder: Path) -> None:
         time.sleep(0.05)
 
 
+def until_there(path: Path) -> None:
+    """Holds its worker until the file is there."""
+    while not path.exists() and not should_stop():
+        time.sleep(0.05)
+
+
 def stop_or_square(shard: Path | int) -> object:
     return until_stopped(shard) if isinstance(shard, Path) else square(shard)
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cluster_samples as samples
 import psutil
 import pytest
-from test_cluster import process, scheduler, wait_until, worker
+from test_cluster import process, scheduler, unhurried, wait_until, worker
 
 from hcs_nuclei.cluster import Client, check_workers, describe, fitting, open_cluster, run_shards
 from hcs_nuclei.errors import ClusterError
@@ -23,6 +24,7 @@ from hcs_nuclei.pipeline.access import shared_access
 from hcs_nuclei.settings import Settings
 from hcs_nuclei.simulate import simulate_plate
 
+__all__ = ["unhurried"]
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -184,6 +186,32 @@ def test_shard_whose_workers_are_all_gone_goes_to_the_one_that_comes(tmp_path: P
             run_shards(client, samples.process_and_version, range(4), on_result=replace, on_lost=pytest.fail)
     assert sorted(results) == [0, 1, 2, 3]
     assert len({pid for pid, _ in results.values()}) == 2
+
+
+def test_shards_that_wait_behind_other_work_go_to_a_worker_that_comes(tmp_path: Path) -> None:
+    results: list[int] = []
+    over = tmp_path / "over"
+    with scheduler(tmp_path) as file, ExitStack() as stack:
+        stack.enter_context(worker(file, "--no-nanny"))
+        other, client = (stack.enter_context(open_cluster(str(file))) for _ in range(2))
+        nothing: dict[str, Any] = {"on_result": lambda *_: None, "on_lost": pytest.fail}
+        long = Thread(target=run_shards, args=(other, samples.until_there, [over]), kwargs=nothing)
+        long.start()
+        stack.callback(long.join)
+        stack.callback(over.touch)
+
+        def shards() -> Iterator[int]:
+            wait_until(lambda: any(client.processing().values()))
+            yield 1
+            stack.enter_context(worker(file, "--no-nanny"))
+            client.wait_for_workers(2, timeout=300)
+            yield 2
+
+        run_shards(
+            client, samples.square, shards(), on_result=lambda _, found: results.append(found), on_lost=pytest.fail
+        )
+        assert long.is_alive()
+    assert sorted(results) == [1, 4]
 
 
 def test_gpu_that_is_asked_for_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

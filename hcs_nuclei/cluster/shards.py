@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -182,6 +182,7 @@ class _Run:
         """Each shard with its result or error, as they end; at most `company(workers)` of them under way."""
         waiting = iter(shards)
         for workers in self._refreshed():
+            self._open_to(workers)
             for lost in self._moved(workers):
                 yield lost.shard, None, _StrandedError()
             for shard in islice(waiting, max(0, company(len(workers)) - len(self._pending)) if workers else 0):
@@ -220,6 +221,20 @@ class _Run:
                     f"s.{why + chr(10) + ADVICE if why else ''} Start some, then run again: what is finished is kept."
                 )
             yield workers
+
+    def _open_to(self, workers: frozenset[str]) -> None:
+        """Let shards that wait go to workers that came since: those that they were meant for may be busy for hours."""
+        narrow = {f: p for f, p in self._pending.items() if f.status == "pending" and not workers <= p.workers}
+        if not narrow:
+            return
+        wider = {future: replace(pending, workers=pending.workers | workers) for future, pending in narrow.items()}
+        scheduler: Any = self._client.scheduler
+        # It may not have heard of one yet, or be gone, which whoever looks for workers says: once more in a second.
+        with suppress(KeyError, OSError, RuntimeError):
+            self._client.sync(
+                scheduler.set_restrictions, worker={f.key: sorted(pending.workers) for f, pending in wider.items()}
+            )
+            self._pending |= wider
 
     def _moved(self, workers: frozenset[str]) -> list[_Pending]:
         """Give shards whose workers are all gone to those that came; those that were moved too often are given up."""
