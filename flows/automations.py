@@ -95,7 +95,14 @@ def rules(notify: Notify) -> list[tuple[str, EventTrigger, _Told | Literal["ende
         ("night without plates", _event(NO_PLATES), _Told("'none_finished'", found("title"), found("text"))),
         (
             "nobody looks for plates",
-            _silence(watched, watched, timedelta(minutes=notify.watch_silent_minutes), _of("watch-plates"), set()),
+            _silence(
+                watched,
+                watched,
+                timedelta(minutes=notify.watch_silent_minutes),
+                _of("watch-plates"),
+                # For nothing, it would be said again and again, and where nobody ever looked.
+                {"related:deployment:prefect.resource.id"},
+            ),
             _Told(
                 "'no_watcher'",
                 "'Nobody looks for plates'",

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -124,8 +124,7 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
             "Well": Completed(message="96 ok"),
         }
     )
-    for _ in range(2):  # a pass that is repeated sends the same event
-        emit_message(Message(key="held:/data/P", kind="held", title="Plate P is held", text="no recipe", plate="P"))
+    emit_message(Message(key="held:/data/P", kind="held", title="Plate P is held", text="no recipe", plate="P"))
     emit_message(Message(key="none:x", kind="none_finished", title="No plate was finished by 06:00 UTC", text="None"))
 
     def got(path: str) -> list[dict[str, Any]]:
@@ -134,9 +133,10 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
     paths = ("/hook", "/slack", "/teams", "/block")
     until(lambda: all(len(got(path)) >= 5 for path in paths))
     time.sleep(5)  # what would come twice comes now
+    kinds = sorted(body["kind"] for body in got("/hook"))
+    assert kinds == ["crashed", "failed", "held", "none_finished", "quarantined"]
     assert {path: len(got(path)) for path in paths} == dict.fromkeys(paths, 5)
     told = {body["kind"]: body for body in got("/hook")}
-    assert sorted(told) == ["crashed", "failed", "held", "none_finished", "quarantined"]
     assert {name: told["failed"][name] for name in ("title", "text", "plate", "root", "flow_run", "run_dir")} == {
         "title": "process-Wrong failed",
         "text": reason,
@@ -159,42 +159,44 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
         assert len(client.read_block_documents_by_type("custom-webhook")) == 1
 
 
-def test_run_whose_heartbeat_stops_is_ended_and_a_watcher_that_is_gone_is_told(server: str, webhook: Webhook) -> None:
+def test_run_that_is_lost_is_ended_and_a_watcher_that_is_gone_is_told(
+    server: str, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.states import Completed, Running
+    from prefect.states import Completed, Pending, Running
 
     from flows.automations import remove_automations, set_automations
+    from flows.heartbeats import why_lost
     from flows.notify_settings import Notify
     from flows.watch_plates import watch_plates
 
-    set_automations(
-        Notify.model_validate({"to": [{"webhook": webhook.url}], "stale_minutes": 0.25, "watch_silent_minutes": 0.3}),
-        lambda _: None,
-    )
-    runs = ends_of({"Silent": Running(), "Finished": Running()})
+    monkeypatch.setattr("flows.automations.STARTS_WITHIN", timedelta(seconds=15))
+    monkeypatch.setattr("flows.heartbeats.STARTS_WITHIN", timedelta(0))
+    soon = {"stale_minutes": 0.25, "watch_silent_minutes": 0.25}
+    set_automations(Notify.model_validate({"to": [{"webhook": webhook.url}], **soon}), lambda _: None)
+    runs = ends_of({"Silent": Running(), "Stuck": Pending(), "Finished": Running()})
     given = {"parameters": {"roots": ["/data"], "out": "/data/runs", "state": "/data/service"}}
     watcher = watch_plates.to_deployment("watch", tags=["hcs-nuclei"], parameters=given).apply()
     with get_client(sync_client=True) as client:
-        for run in runs.values():
+        assert "has not started" in (why_lost(client, client.read_flow_run(runs["Stuck"]), timedelta(0)) or "")
+        for plate in ("Silent", "Finished"):
             beat = {
                 "id": str(uuid4()),
                 "event": "prefect.flow-run.heartbeat",
                 "occurred": datetime.now(UTC).isoformat(),
-                "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+                "resource": {"prefect.resource.id": f"prefect.flow-run.{runs[plate]}"},
                 "related": [{"prefect.resource.id": "prefect.tag.hcs-nuclei", "prefect.resource.role": "tag"}],
             }
             client.request("POST", "/events", json=[beat])
         client.set_flow_run_state(runs["Finished"], Completed(), force=True)
         look = client.create_flow_run_from_deployment(watcher)
         client.set_flow_run_state(look.id, Completed(), force=True)
-        until(lambda: len(webhook.got) >= 2)
-        time.sleep(25)  # neither is told again, though it is as silent as before
+        until(lambda: len(webhook.got) >= 3)
+        time.sleep(20)  # none is told again, though it is as silent as before
         states = {plate: client.read_flow_run(run).state_type.value for plate, run in runs.items()}
-    assert states == {"Silent": "CRASHED", "Finished": "COMPLETED"}
-    told = {body["kind"]: body for _, body in webhook.got}
-    assert len(webhook.got) == len(told) == 2
-    assert told["heartbeat"]["plate"] == "Silent"
-    assert told["no_watcher"]["title"] == "Nobody looks for plates"
+    assert states == {"Silent": "CRASHED", "Stuck": "CRASHED", "Finished": "COMPLETED"}
+    told = [(body["kind"], body["plate"]) for _, body in webhook.got]
+    assert sorted(told) == [("heartbeat", "Silent"), ("heartbeat", "Stuck"), ("no_watcher", "")]
     remove_automations(lambda _: None)
 
 
