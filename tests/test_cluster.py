@@ -109,6 +109,12 @@ def worker(file: Path, *options: str, path: str = "") -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker process that has just been started is waited for, however busy the machine is."""
+    monkeypatch.setattr(opening, "_FIRST_WORKER_S", 300.0)
+
+
 @pytest.fixture(scope="module")
 def local() -> Iterator[Client]:
     with open_cluster("local", workers=2) as client:
