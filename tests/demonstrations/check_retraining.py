@@ -1,6 +1,6 @@
 """A model is retrained on the cluster that processes plates, promoted, defended and gone back on; real processes.
 
-A small part of what ``retraining.py`` beside it does, on the same real images; asked for by its name, since it takes long:
+A small part of what ``retraining.py`` does, on the same real images; asked for by its name, since it takes long:
 
     python -m pytest tests/demonstrations/check_retraining.py
 """
