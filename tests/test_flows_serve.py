@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         self.watched, self.out, self.state = (folder / name for name in ("watched", "runs", "service"))
-        self.watched.mkdir()
+        self.watched.mkdir(exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "HCS_NUCLEI_"))}
@@ -77,9 +78,12 @@ class Served:
         runs = self.post("flow_runs/filter", asked)
         return sorted(runs, key=lambda run: str(run["created"]))
 
+    def runs_of(self, plate: Path) -> list[dict[str, Any]]:
+        return [run for run in self.runs() if run["name"] == f"process-{plate.name}"]
+
     def run_of(self, plate: Path) -> dict[str, Any]:
-        [run] = [run for run in self.runs() if run["name"] == f"process-{plate.name}"]
-        return dict(run)
+        [run] = self.runs_of(plate)
+        return run
 
     def ledger(self) -> dict[str, str]:
         entries = [json.loads(path.read_text()) for path in (self.state / "ledger").glob("[!.]*.json")]
@@ -93,7 +97,14 @@ class Served:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    made = Served(tmp_path)
+    with serving(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Served]:
+    """A service in `folder`, with what of its own is there already; it ends with the block."""
+    made = Served(folder)
     try:
         yield made
     finally:
@@ -121,7 +132,6 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert served.process.stdout.readline() == f"Prefect's web page:  http://127.0.0.1:{served.port}\n"
 
     _copy_slowly(first, served.watched / first.name, lambda: _not_begun(served))
-    # Runs begun in one pass may be picked up in any order: the second plate comes when the first is on its way.
     until(lambda: [run["state_type"] for run in served.runs()] == ["RUNNING"])
     shutil.copytree(second, served.watched / second.name)
     until(lambda: len(served.wells("First")) >= 2)
