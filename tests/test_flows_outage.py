@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ import pytest
 
 from hcs_nuclei.simulate import simulate_plate
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = pytest.mark.timeout(2400)
 _PATIENCE_S = 900.0
 #: Long enough that Prefect's own client gives up (five tries within a minute).
 _AWAY_S = 75.0
@@ -123,6 +124,42 @@ def ledger(state: Path) -> dict[str, str]:
     return {entry["plate"]: entry["state"] for entry in entries}
 
 
+def test_loop_outlasts_a_server_that_is_away_and_no_other_error() -> None:
+    from flows.outages import patient_loop
+
+    refused = httpx.Request("POST", "http://127.0.0.1/api")
+    busy, wrong = (
+        httpx.HTTPStatusError(str(status), request=refused, response=httpx.Response(status, request=refused))
+        for status in (503, 422)
+    )
+    ends: list[Exception | None] = [httpx.ConnectError("away"), httpx.ReadTimeout("away"), busy, busy, None, wrong]
+    left = list(ends)
+
+    async def look() -> None:
+        if (error := left.pop(0)) is not None:
+            raise error
+
+    with pytest.raises(httpx.HTTPStatusError, match="422"):
+        asyncio.run(patient_loop(look, 0.01, jitter_range=0.3))
+    assert left == []
+
+
+def test_loops_of_the_runner_are_those_that_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect._internal import observers
+    from prefect.runner import _scheduled_run_poller
+    from prefect.utilities import services
+
+    from flows.outages import outlast_outages
+
+    for module in (observers, _scheduled_run_poller):
+        assert module.critical_service_loop is services.critical_service_loop
+        monkeypatch.setattr(module, "critical_service_loop", services.critical_service_loop)  # put back at the end
+    outlast_outages()
+    for module in (observers, _scheduled_run_poller):
+        assert module.critical_service_loop is not services.critical_service_loop
+
+
+@pytest.mark.slow
 def test_plate_goes_on_while_the_server_is_away_and_the_next_one_can_be_cancelled(tmp_path: Path) -> None:
     watched, out, state = (tmp_path / name for name in ("watched", "runs", "service"))
     watched.mkdir()
