@@ -17,6 +17,7 @@ from pipeline_runs import shared_cluster
 from prometheus_client.parser import text_string_to_metric_families
 
 from hcs_nuclei import read_fields, read_wells
+from hcs_nuclei.audit import read_audit
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.metrics import METRICS_FILE, MetricsFile, RunMetrics, counts_of_well
 from hcs_nuclei.pipeline import process_plate
@@ -40,12 +41,16 @@ def samples_of(text: str, prefix: str) -> Samples:
 
 @dataclass(frozen=True)
 class Counted:
-    """A run on two workers of a plate with faults: its tables, the totals, and the workers' own, added up."""
+    """A run on two workers of a plate with faults: its tables, the totals, and the workers' own, added up.
+
+    `later` are the totals after its wells with faults were tried again.
+    """
 
     run: Path
     fields: pd.DataFrame
     wells: pd.DataFrame
     totals: Samples
+    later: Samples
     workers: Samples
     pages: int
 
@@ -72,11 +77,16 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Counted:
         for address in addresses:
             with urllib.request.urlopen(address, timeout=60) as page:
                 workers.update(samples_of(page.read().decode(), "hcs_nuclei_worker_"))  # type: ignore[arg-type]
+        first = file.read_text()
+        tables = read_fields(result.run_dir), read_wells(result.run_dir)
+        with shared_cluster(client):
+            process_plate(plate, folder / "out", DIAMETER, retry_failed=True, reason="copied again")
     return Counted(
         run=result.run_dir,
-        fields=read_fields(result.run_dir),
-        wells=read_wells(result.run_dir),
-        totals=samples_of(file.read_text(), "hcs_nuclei_"),
+        fields=tables[0],
+        wells=tables[1],
+        totals=samples_of(first, "hcs_nuclei_"),
+        later=samples_of(file.read_text(), "hcs_nuclei_"),
         workers=dict(workers),
         pages=len(addresses),
     )
@@ -121,6 +131,17 @@ def test_the_workers_pages_add_up_to_the_same(counted: Counted) -> None:
     times = [key for key in counted.totals if key[0].endswith("seconds_total") and key[0] != "run_seconds_total"]
     assert len(times) == len(STAGES) + 2
     assert {key: counted.workers[key] for key in times} == pytest.approx({key: counted.totals[key] for key in times})
+
+
+@pytest.mark.slow
+def test_wells_that_are_tried_again_count_again_and_are_named_in_the_audit_log(counted: Counted) -> None:
+    faulty = sorted(counted.fields.loc[counted.fields["status"] != "ok", "Metadata_Well"].unique())
+    assert len(faulty) == 4
+    assert counted.later["wells_total", ()] == 8 + 4
+    assert counted.later["wells_quarantined_total", ()] == 3 + 3
+    assert counted.later["runs_total", ("quarantined",)] == 2
+    [retry] = [e for e in read_audit() if e.what == "run.retry" and e.reason == "copied again"]
+    assert (retry.subject, retry.new) == (counted.run.name, {"wells": ", ".join(faulty)})
 
 
 def test_no_label_grows_with_plates_or_wells(tmp_path: Path) -> None:
