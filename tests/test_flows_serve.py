@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from hcs_nuclei.simulate import simulate_plate
 
@@ -130,6 +131,7 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     )
     assert served.process.stdout is not None
     assert served.process.stdout.readline() == f"Prefect's web page:  http://127.0.0.1:{served.port}\n"
+    metrics = served.process.stdout.readline().removeprefix("Metrics:").strip()
 
     _copy_slowly(first, served.watched / first.name, lambda: _not_begun(served))
     until(lambda: [run["state_type"] for run in served.runs()] == ["RUNNING"])
@@ -164,6 +166,11 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert {name: finished[name] for name in done} == done
     until(lambda: served.ledger() == {"First": "completed", "Second": "completed"})
     assert len(served.runs()) == 3
+    _check_metrics(metrics, served)
+    log = [json.loads(line) for line in (served.out.parent / "home" / "audit.jsonl").read_text().splitlines()]
+    ends = [(entry["subject"].partition("__")[0], entry["new"]["state"]) for entry in log if entry["what"] == "run.end"]
+    assert ends == [("First", "cancelled"), ("Second", "completed"), ("First", "completed")]
+    assert [entry["new"]["flow_run"] for entry in log if entry["what"] == "run.begin"][-1] == made_run["id"]
 
     family = served.family
     served.process.send_signal(signal.SIGINT)
@@ -195,6 +202,26 @@ def test_worker_that_is_killed_is_started_again_and_nothing_outlives_a_killed_se
     served.process.wait()
     _, alive = psutil.wait_procs(family, timeout=90)
     assert alive == []
+
+
+def _check_metrics(address: str, served: Served) -> None:
+    """The service's one page counts what all of its runs did, those too that are gone."""
+    page = httpx.get(address, timeout=60).raise_for_status()
+    assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found = {
+        (sample.name.removeprefix("hcs_nuclei_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page.text)
+        for sample in family.samples
+    }
+    states = ("completed", "cancelled", "failed", "quarantined", "refused")
+    assert [found["runs_total", state] for state in states] == [2, 1, 0, 0, 0]
+    assert found["runs_started_total",] == 3
+    assert {key[1]: number for key, number in found.items() if key[0] == "plates" and number} == {"completed": 2}
+    # What was finished in the moment of the cancelling may have been counted by nobody.
+    wells = len(served.wells("First")) + len(served.wells("Second"))
+    assert wells - 2 <= found["wells_total",] <= wells
+    assert found["fields_total", "ok"] == 4 * found["wells_total",]
+    assert time.time() - 600 < found["last_look_timestamp_seconds",] < time.time()
 
 
 def _copy_slowly(plate: Path, to: Path, check: Callable[[], None]) -> None:
