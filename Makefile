@@ -7,11 +7,11 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 PIP_INSTALL = install --quiet --disable-pip-version-check --no-deps
 # Which tests `make test` runs: a pytest marker expression; empty runs every one.
-TESTS ?= not slow
+TESTS ?= not slow and not endurance
 OUT ?= demo-out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers check format docs benchmark lock clean
+.PHONY: help setup demo test endurance lint types layers check format docs benchmark lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ demo: $(STAMP) ## simulate a plate, process it, say where the report is
 
 test: $(STAMP) ## the tests, without the slow ones (TESTS= runs every one)
 	@$(BIN)/python -m pytest -m "$(TESTS)"
+
+endurance: $(STAMP) ## the tests that take many minutes each: dead workers, a server that goes away, a retraining
+	@$(BIN)/python -m pytest -m endurance tests tests/demonstrations/check_*.py
 
 lint: $(STAMP) ## ruff: faults and format
 	@$(BIN)/ruff check .

@@ -159,7 +159,7 @@ def test_loops_of_the_runner_are_those_that_are_replaced(monkeypatch: pytest.Mon
         assert module.critical_service_loop is not services.critical_service_loop
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_plate_goes_on_while_the_server_is_away_and_the_next_one_can_be_cancelled(tmp_path: Path) -> None:
     watched, out, state = (tmp_path / name for name in ("watched", "runs", "service"))
     watched.mkdir()

@@ -14,7 +14,7 @@ from test_flows_serve import serving, until
 
 from hcs_nuclei.simulate import simulate_plate
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(2400)]
 #: Of the plate whose worker is killed: what is left then takes a while.
 _WELLS = 36
 

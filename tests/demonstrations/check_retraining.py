@@ -17,7 +17,7 @@ from retraining_story import Sizes, Story, Teller
 from topology import has_postgres, started_topology
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.endurance,
     pytest.mark.postgres,
     pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed"),
     pytest.mark.timeout(3000),
