@@ -362,7 +362,9 @@ def _held(processes: list[psutil.Process]) -> Iterator[None]:
 def _work_of(topology: Topology) -> list[dict[str, int]]:
     """What each Dask worker says that it is busy with, tasks by their state; those cancelled and still running too."""
     page = f"http://127.0.0.1:{topology.ports['dashboard']}/json/identity.json"
-    workers = httpx.get(page, timeout=60, trust_env=False).json()["workers"].values()
+    # The page fails where a worker goes or comes while it is made.
+    answer = patiently(lambda: httpx.get(page, timeout=60, trust_env=False), lambda answer: answer.status_code == 200)
+    workers = answer.json()["workers"].values()
     return [worker["metrics"]["task_counts"] for worker in workers]
 
 

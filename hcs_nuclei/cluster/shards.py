@@ -223,18 +223,26 @@ class _Run:
             yield workers
 
     def _open_to(self, workers: frozenset[str]) -> None:
-        """Let shards that wait go to workers that came since: those that they were meant for may be busy for hours."""
-        narrow = {f: p for f, p in self._pending.items() if f.status == "pending" and not workers <= p.workers}
-        if not narrow:
+        """Let shards that wait go to workers that came since: those that they were meant for may be busy for hours.
+
+        Not those whose workers are all gone: Dask looks for a place for them only when a worker comes, and to open them
+        to one that is there already would leave them waiting for ever. They are moved.
+        """
+        wider = {
+            future: replace(pending, workers=pending.workers | workers)
+            for future, pending in self._pending.items()
+            if future.status == "pending" and pending.workers & self._roster.known and not workers <= pending.workers
+        }
+        if not wider:
             return
-        wider = {future: replace(pending, workers=pending.workers | workers) for future, pending in narrow.items()}
         scheduler: Any = self._client.scheduler
         # It may not have heard of one yet, or be gone, which whoever looks for workers says: once more in a second.
         with suppress(KeyError, OSError, RuntimeError):
-            self._client.sync(
-                scheduler.set_restrictions, worker={f.key: sorted(pending.workers) for f, pending in wider.items()}
-            )
-            self._pending |= wider
+            opened = {future.key: sorted(pending.workers) for future, pending in wider.items()}
+            self._client.sync(scheduler.set_restrictions, worker=opened)
+            # Asked afterwards: a worker that went away in between left its shards without a place all the same.
+            states = self._client.sync(scheduler.get_task_status, keys=list(opened))
+            self._pending |= {future: pending for future, pending in wider.items() if states[future.key] != "no-worker"}
 
     def _moved(self, workers: frozenset[str]) -> list[_Pending]:
         """Give shards whose workers are all gone to those that came; those that were moved too often are given up."""
