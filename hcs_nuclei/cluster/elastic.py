@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import dask
 import yaml
 from distributed import Client, Security
+from distributed.versions import VersionMismatchWarning
 from tornado.ioloop import PeriodicCallback
 
 from hcs_nuclei.cluster.address import scheduler_address
@@ -60,7 +62,10 @@ def elastic_cluster(spec: str) -> Iterator[tuple[Client, float]]:
         scheduler_address(cluster.scheduler_address)  # an open door is refused, whoever opened it
         # All at once: each begins as there is room for it. Dask's own adapting sees our small window of shards alone.
         cluster.scale(workers)
-        yield stack.enter_context(Client(cluster, timeout=60, set_as_default=False)), wait_s
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # who does not fit is told when it is asked
+            client = Client(cluster, timeout=60, set_as_default=False)
+        yield stack.enter_context(client), wait_s
 
 
 @contextmanager
