@@ -65,10 +65,10 @@ def process_plate(
     workers: int | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    on_progress: OnProgress = lambda _: None,
     performance_report: bool = False,
     recipe: str = "",
     reason: str = "",
-    on_progress: OnProgress = lambda _: None,
 ) -> RunResult:
     """Process one plate: label images, tables and a report below ``out/<run>``.
 
@@ -80,10 +80,10 @@ def process_plate(
         workers: processes on this machine; None lets the machine decide.
         overwrite: make everything again; the former tables are kept under ``.previous``.
         retry_failed: make wells again that have faults.
+        on_progress: called in this thread as the run goes on.
         performance_report: write Dask's ``performance.html`` into the run directory, though the run fails.
         recipe: what the settings are called, for the audit log.
         reason: why the plate is processed, for the audit log.
-        on_progress: called in this thread as the run goes on.
 
     Raises:
         UserError: the call cannot be carried out; nothing has been written.
