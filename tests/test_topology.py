@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.timeout(2400),
 ]
 EVERY_S, QUIET_S = 15, 6
-STRACE = shutil.which("strace")
+STRACE, SS = shutil.which("strace"), shutil.which("ss")
 WELLS = 30
 #: Of the plate with a fault: the image that was cut off.
 BAD_WELL = "B05"
@@ -212,6 +212,7 @@ def test_without_a_certificate_nobody_reaches_the_workers(topology: Topology, pl
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in done.stderr
 
 
+@pytest.mark.skipif(SS is None, reason="ss (of iproute2) is not installed")
 def test_documented_ports_are_listened_on_alone_and_on_loopback(topology: Topology) -> None:
     said = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
     listening: dict[str, set[int]] = {}
