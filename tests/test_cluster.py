@@ -259,6 +259,26 @@ def test_a_dead_worker_comes_back_however_long_that_takes() -> None:
         assert call(client, samples.total, [1, 2]) == 3
 
 
+def test_a_result_that_goes_away_with_its_worker_is_made_again() -> None:
+    results: dict[int, int] = {}
+    with open_cluster(workers=1) as client:
+
+        def kill(shard: int, result: int) -> None:
+            if not results:
+                wait_until(lambda: "memory" in _states(client))  # the other one is done, and not yet fetched
+                for pid in client.run(os.getpid).values():
+                    psutil.Process(pid).kill()
+            results[shard] = result
+
+        run_shards(client, samples.square, range(2), on_result=kill, on_lost=pytest.fail)
+    assert results == {0: 0, 1: 1}
+
+
+def _states(client: Client) -> list[str]:
+    """Of the shards under way, in the scheduler's words."""
+    return list(client.sync(client.scheduler.get_task_status, keys=list(client.futures)).values())
+
+
 def test_a_call_that_kills_its_worker_says_so(local: Client) -> None:
     with pytest.raises(ClusterError, match="total was lost: its worker process died"):
         call(local, samples.total, [13])

@@ -33,6 +33,8 @@ _REFRESH_S = 1.0
 _RESULT_S = 5.0
 #: How often a shard goes to other workers because all that it was given to went away; as Dask does with a dead one's.
 _MOST_MOVES = 3
+#: What a client says of a shard that is to be done, or done again since its result went away with its worker.
+_UNDER_WAY = frozenset({"pending", "lost"})
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +233,7 @@ class _Run:
         wider = {
             future: replace(pending, workers=pending.workers | workers)
             for future, pending in self._pending.items()
-            if future.status == "pending" and pending.workers & self._roster.known and not workers <= pending.workers
+            if future.status in _UNDER_WAY and pending.workers & self._roster.known and not workers <= pending.workers
         }
         if not wider:
             return
@@ -250,7 +252,7 @@ class _Run:
         waiting = (future for future, pending in self._pending.items() if not pending.workers & self._roster.known)
         self._stranded = {future: self._stranded.get(future, now) for future in waiting}
         # That its worker died with it is said by another way than that the worker is gone, and may come a little later.
-        long = [f for f, since in self._stranded.items() if f.status == "pending" and now - since > _REFRESH_S]
+        long = [f for f, since in self._stranded.items() if f.status in _UNDER_WAY and now - since > _REFRESH_S]
         if not long or not workers:
             return []
         stranded = {future: self._pending.pop(future) for future in long}
