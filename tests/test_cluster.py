@@ -268,6 +268,7 @@ def test_a_result_that_goes_away_with_its_worker_is_made_again() -> None:
                 wait_until(lambda: "memory" in _states(client))  # the other one is done, and not yet fetched
                 for pid in client.run(os.getpid).values():
                     psutil.Process(pid).kill()
+                wait_until(lambda: "memory" not in _states(client))  # the scheduler has heard of it, and said so
             results[shard] = result
 
         run_shards(client, samples.square, range(2), on_result=kill, on_lost=pytest.fail)

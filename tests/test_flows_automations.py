@@ -22,7 +22,7 @@ from hcs_nuclei.errors import NotAPlateError, SettingsError
 from hcs_nuclei.simulate import simulate_plate
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.endurance,
     pytest.mark.timeout(2400),
     pytest.mark.postgres,
     pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed"),
