@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import dask
 import yaml
 from distributed import Client, Security
-from distributed.versions import VersionMismatchWarning
 from tornado.ioloop import PeriodicCallback
 
 from hcs_nuclei.cluster.address import scheduler_address
+from hcs_nuclei.cluster.workers import connect
 from hcs_nuclei.errors import ClusterError
 
 #: What stands before the path of a YAML file in a cluster's name, and the package (an extra of ours) that it needs.
@@ -26,6 +25,7 @@ _PACKAGES = {"slurm": "dask_jobqueue", "kubernetes": "dask_kubernetes.operator"}
 #: How long a job may wait in a queue before its run gives up, in minutes.
 _WAIT_MINUTES = 60.0
 _AGAIN_S = 2.0
+_CONNECT_S = 60.0
 
 
 def is_elastic(spec: str) -> bool:
@@ -62,10 +62,7 @@ def elastic_cluster(spec: str) -> Iterator[tuple[Client, float]]:
         scheduler_address(cluster.scheduler_address)  # an open door is refused, whoever opened it
         # All at once: each begins as there is room for it. Dask's own adapting sees our small window of shards alone.
         cluster.scale(workers)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)  # who does not fit is told when it is asked
-            client = Client(cluster, timeout=60, set_as_default=False)
-        yield stack.enter_context(client), wait_s
+        yield stack.enter_context(connect(cluster, _CONNECT_S)), wait_s
 
 
 @contextmanager

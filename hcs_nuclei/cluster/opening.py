@@ -5,18 +5,16 @@ from __future__ import annotations
 import gc
 import logging
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distributed import Client
-from distributed.versions import VersionMismatchWarning
 
 from hcs_nuclei.cluster.address import GPU, scheduler_address
 from hcs_nuclei.cluster.elastic import elastic_cluster, is_elastic
 from hcs_nuclei.cluster.fitting import check_workers
 from hcs_nuclei.cluster.local import own_cluster, visible_gpus
-from hcs_nuclei.cluster.workers import known_workers, takes_work
+from hcs_nuclei.cluster.workers import connect, known_workers, takes_work
 from hcs_nuclei.errors import ClusterError
 
 _CONNECT_S = 10.0
@@ -73,9 +71,7 @@ def _connect(address: str) -> Client:
             "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY."
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)  # ours names more packages, and is an error
-            return Client(address, timeout=_CONNECT_S, set_as_default=False)
+        return connect(address, _CONNECT_S)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         why = str(error)
     # The half-made client ends here: collected while the next one starts, it would wait for a lock of its own thread.

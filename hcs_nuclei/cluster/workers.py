@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from distributed import Client
+from distributed.versions import VersionMismatchWarning
 
 from hcs_nuclei.errors import ClusterError
 
@@ -18,6 +20,13 @@ _PACKAGES = (
     "hcs-nuclei", "dask", "distributed", "cloudpickle", "numpy", "scipy", "scikit-image", "tensorflow", "keras",
     "pandas", "pyarrow", "zarr", "tifffile", "imagecodecs",
 )  # fmt: skip
+
+
+def connect(scheduler: Any, seconds: float) -> Client:
+    """A client of a scheduler's address or of a cluster, without Dask's word on versions: each worker is asked ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VersionMismatchWarning)
+        return Client(scheduler, timeout=seconds, set_as_default=False)
 
 
 def known_workers(client: Client) -> dict[str, dict[str, Any]]:
