@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import BaseServer
 from threading import Thread
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -25,7 +26,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield str(PREFECT_API_URL.value())
 
 
-class Webhook:
+class InThread:
+    """A server of the standard library that serves in a thread of its own as long as it is entered."""
+
+    server: BaseServer
+
+    def __enter__(self) -> Self:
+        self._thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+class Webhook(InThread):
     """What was posted to it, each with its path; `status` is what it answers."""
 
     def __init__(self) -> None:
@@ -46,13 +63,3 @@ class Webhook:
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def __enter__(self) -> Webhook:
-        self._thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()

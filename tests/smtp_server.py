@@ -9,11 +9,12 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from socketserver import StreamRequestHandler, TCPServer
-from threading import Thread
 from typing import cast
 
+from flow_server import InThread
 
-class MailServer:
+
+class MailServer(InThread):
     """What was sent to it: envelopes (sender, recipients) and messages, and which were said over TLS.
 
     `user` with `password` must log in; mail to `refused` is not taken; `status` is the answer to a mail.
@@ -40,16 +41,6 @@ class MailServer:
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
-
-    def __enter__(self) -> MailServer:
-        self._thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
 
 
 def make_certificate(folder: Path) -> Path:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ import psutil
 import pytest
 from flow_server import Webhook
 from topology import has_postgres, started_postgres
+from waiting import until
 
 from hcs_nuclei.errors import NotAPlateError, SettingsError
 from hcs_nuclei.simulate import simulate_plate
@@ -27,7 +28,6 @@ pytestmark = [
     pytest.mark.postgres,
     pytest.mark.skipif(not has_postgres(), reason="PostgreSQL is not installed"),
 ]
-_PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def webhook() -> Iterator[Webhook]:
     with Webhook() as made:
         yield made
-
-
-def until(enough: Callable[[], object]) -> None:
-    end = time.monotonic() + _PATIENCE_S
-    while not enough():
-        assert time.monotonic() < end
-        time.sleep(0.5)
 
 
 def ends_of(states: dict[str, Any]) -> dict[str, UUID]:

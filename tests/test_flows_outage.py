@@ -10,14 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import waiting
 
 from hcs_nuclei.simulate import simulate_plate
 
@@ -28,13 +30,7 @@ _AWAY_S = 75.0
 #: By looking every ten seconds, and on a busy machine.
 _CANCELLED_S = 240.0
 _MAIN = "import sys; from hcs_nuclei.cli import main; sys.exit(main())"
-
-
-def until(condition: Callable[[], object], seconds: float = _PATIENCE_S) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.5)
+until = partial(waiting.until, seconds=_PATIENCE_S)
 
 
 @contextmanager
@@ -193,7 +189,7 @@ def test_plate_goes_on_while_the_server_is_away_and_the_next_one_can_be_cancelle
             # Who looks for cancelled runs has not given up either.
             until(lambda: len(wells(out, "Second")) >= 1)
             server.cancel("process-Second")
-            until(lambda: server.runs()["process-Second"]["state_type"] == "CANCELLED", _CANCELLED_S)
+            until(lambda: server.runs()["process-Second"]["state_type"] == "CANCELLED", seconds=_CANCELLED_S)
             until(lambda: ledger(state)["Second"] == "cancelled")
             assert len(wells(out, "Second")) < 24
             assert service.poll() is None

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import copy_slowly, until
 
 from hcs_nuclei.simulate import simulate_plate
 
@@ -133,7 +134,8 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert served.process.stdout.readline() == f"Prefect's web page:  http://127.0.0.1:{served.port}\n"
     metrics = served.process.stdout.readline().removeprefix("Metrics:").strip()
 
-    _copy_slowly(first, served.watched / first.name, lambda: _not_begun(served))
+    # The pause is longer than the quiet time and a pass.
+    copy_slowly(first, served.watched / first.name, lambda: _not_begun(served), 20)
     until(lambda: [run["state_type"] for run in served.runs()] == ["RUNNING"])
     shutil.copytree(second, served.watched / second.name)
     until(lambda: len(served.wells("First")) >= 2)
@@ -224,26 +226,6 @@ def _check_metrics(address: str, served: Served) -> None:
     assert time.time() - 600 < found["last_look_timestamp_seconds",] < time.time()
 
 
-def _copy_slowly(plate: Path, to: Path, check: Callable[[], None]) -> None:
-    """Copy file by file, with a pause in the middle that is longer than the quiet time and a pass."""
-    files = sorted(path for path in plate.rglob("*") if path.is_file())
-    for index, path in enumerate(files):
-        target = to / path.relative_to(plate)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if index == len(files) // 2:
-            time.sleep(20)
-        check()
-        shutil.copy(path, target)
-        time.sleep(0.05)
-
-
 def _not_begun(served: Served) -> None:
     assert not list(served.out.iterdir())
     assert set(served.ledger().values()) <= {"writing", "incomplete"}
-
-
-def until(condition: Callable[[], bool], seconds: float = _PATIENCE_S) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.5)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from flow_server import Webhook
-from test_flows_serve import serving, until
+from test_flows_serve import serving
+from waiting import until
 
 from hcs_nuclei.simulate import simulate_plate
 

@@ -11,8 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ import pytest
 from chromium import PROGRAM, Tab, chromium
 from pipeline_runs import results_of
 from topology import PASSWORD, PATIENCE_S, Topology, has_postgres, patiently, started_topology
+from waiting import copy_slowly
 
 from hcs_nuclei.simulate import simulate_plate
 
@@ -71,7 +71,7 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Plates:
 
 def test_plates_are_begun_when_they_are_complete_once_and_in_turn(topology: Topology, plates: Plates) -> None:
     there = topology.data / "plates"
-    changed = _copy_slowly(plates.first, there / plates.first.name, lambda: _not_begun(topology))
+    changed = copy_slowly(plates.first, there / plates.first.name, lambda: _not_begun(topology), QUIET_S + EVERY_S)
     [run] = patiently(lambda: topology.runs("plates"))
     assert run["name"] == f"process-{plates.first.name}"
     shutil.copytree(plates.second, there / plates.second.name)
@@ -316,20 +316,6 @@ def test_web_page_shows_the_run_and_its_artifacts(
         # Neither does the browser ask anybody else.
         asked = {httpx.URL(url).host for url in tab.requests if url.startswith("http")}
         assert asked == {"127.0.0.1"}
-
-
-def _copy_slowly(plate: Path, to: Path, check: Callable[[], None]) -> float:
-    """Copy file by file, with a pause in the middle that is longer than the quiet time and a pass; when it ended."""
-    files = sorted(path for path in plate.rglob("*") if path.is_file())
-    for index, path in enumerate(files):
-        target = to / path.relative_to(plate)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if index == len(files) // 2:
-            time.sleep(QUIET_S + EVERY_S)
-        check()
-        shutil.copy(path, target)
-        time.sleep(0.05)
-    return time.time()
 
 
 def _not_begun(topology: Topology) -> None:
