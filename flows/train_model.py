@@ -11,9 +11,10 @@ from typing import Any, cast
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.endings import ends_in_words
+from flows.endings import StoppedError, ends_in_words
 from flows.steps import run_step
 from flows.training_display import EpochDisplay, log_looked_at, show_comparison
 from flows.training_parameters import TrainModelParameters
@@ -21,13 +22,18 @@ from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.models.promotion import promote
 from hcs_nuclei.models.store import DEFAULT, resolve_model
 from hcs_nuclei.training.child import TrainingJob
-from hcs_nuclei.training.comparison import Comparison
+from hcs_nuclei.training.comparison import Comparison, ImageSet
 from hcs_nuclei.training.comparison_report import REPORT_FILE, write_comparison
 from hcs_nuclei.training.fit import FitSettings
+from hcs_nuclei.training.following import follow_training
 from hcs_nuclei.training.retraining import Model, check_annotations, compare_on, train_on
 
-#: The names of the states of a run whose candidate may take the current model's place, did so, or may not.
-BETTER, PROMOTED, REFUSED = "CompletedWithBetterModel", "CompletedAndPromoted", "CompletedWithRefusedModel"
+#: The states of a run whose candidate may take the current model's place, did so, or may not. All are COMPLETED.
+_STATES = {
+    "better": "CompletedWithBetterModel",
+    "promoted": "CompletedAndPromoted",
+    "refused": "CompletedWithRefusedModel",
+}
 
 
 @flow(name="train-model", flow_run_name="train-{parameters.title}", retries=0, persist_result=False)
@@ -40,12 +46,28 @@ def train_model(parameters: TrainModelParameters) -> Comparison:
     """
     parameters.check_places()
     current = resolve_model(parameters.model)
-    job, out = training_job(parameters, current), Path(parameters.out)
-    show = EpochDisplay(parameters.title, parameters.epochs)
+    job = training_job(parameters, current)
     check = partial(check_annotations, parameters.datasets, parameters.sources)
     sets, remarks = run_step("Check annotations", check)
     for remark in remarks[:20]:
         get_run_logger().warning("%s", remark)
+    run, warn = str(flow_run.id or ""), get_run_logger().warning
+    with follow_training(job, flow_run=run, warn=warn, stopping=(StoppedError,)) as follower:
+        comparison = _train_and_judge(parameters, job, current, sets)
+        if comparison.verdict.passed and parameters.promote:
+            judged_against = current[1].sha256 if parameters.model == DEFAULT else None
+            reason = parameters.reason or f"passed the gate; see {job.out.resolve() / REPORT_FILE}"
+            run_step("Promote", partial(promote, str(job.out), reason=reason, instead_of=judged_against))
+        ending, words = _ending(comparison, promoted=parameters.promote)
+        follower.ends(ending, "; ".join(comparison.verdict.reasons), model=_in_words(comparison))
+    return cast(Comparison, Completed(name=_STATES[ending], message=words, data=comparison))
+
+
+def _train_and_judge(
+    parameters: TrainModelParameters, job: TrainingJob, current: Model, sets: list[ImageSet]
+) -> Comparison:
+    """A candidate, compared with the current model; the comparison is written and shown."""
+    show = EpochDisplay(parameters.title, parameters.epochs)
     with ExitStack() as stack:
         client = stack.enter_context(open_cluster(parameters.cluster, workers=parameters.workers_to_train))
         candidate = run_step("Train", partial(train_on, client, job, show))
@@ -55,13 +77,9 @@ def train_model(parameters: TrainModelParameters) -> Comparison:
         judge = partial(compare_on, client, current, candidate, parameters.sources, sets, gate=parameters.gate)
         looked = log_looked_at(2 * sum(len(one.images) for one in sets))
         comparison = run_step("Evaluate", partial(judge, done=looked))
-    write_comparison(out / REPORT_FILE, comparison)
-    show_comparison(parameters.title, comparison, out / REPORT_FILE)
-    if comparison.verdict.passed and parameters.promote:
-        judged_against = current[1].sha256 if parameters.model == DEFAULT else None
-        reason = parameters.reason or f"passed the gate; see {out.resolve() / REPORT_FILE}"
-        run_step("Promote", partial(promote, str(out), reason=reason, instead_of=judged_against))
-    return _completed(comparison, promoted=parameters.promote)
+    write_comparison(job.out / REPORT_FILE, comparison)
+    show_comparison(parameters.title, comparison, job.out / REPORT_FILE)
+    return comparison
 
 
 def training_job(parameters: TrainModelParameters, current: Model) -> TrainingJob:
@@ -93,13 +111,15 @@ def training_job(parameters: TrainModelParameters, current: Model) -> TrainingJo
     )
 
 
-def _completed(comparison: Comparison, *, promoted: bool) -> Comparison:
-    """The state to end in; the caller of the flow receives the comparison that it holds."""
-    candidate = f"{comparison.candidate.name} ({comparison.candidate.identifier})"
+def _ending(comparison: Comparison, *, promoted: bool) -> tuple[str, str]:
+    """How a training ended, and that in words."""
+    candidate = _in_words(comparison)
     if not comparison.verdict.passed:
-        name, message = REFUSED, f"{candidate} is refused: {'; '.join(comparison.verdict.reasons)}"
-    elif promoted:
-        name, message = PROMOTED, f"{candidate} passed the gate and is the default model now"
-    else:
-        name, message = BETTER, f"{candidate} passed the gate; hcs-nuclei models promote makes it the default"
-    return cast(Comparison, Completed(name=name, message=message, data=comparison))
+        return "refused", f"{candidate} is refused: {'; '.join(comparison.verdict.reasons)}"
+    if promoted:
+        return "promoted", f"{candidate} passed the gate and is the default model now"
+    return "better", f"{candidate} passed the gate; hcs-nuclei models promote makes it the default"
+
+
+def _in_words(comparison: Comparison) -> str:
+    return f"{comparison.candidate.name} ({comparison.candidate.identifier})"

@@ -95,6 +95,15 @@ def write_audit(
     return entry
 
 
+def note(what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "") -> str:
+    """Append an entry where that can be; else why not, for what is not to end by it. Nothing where it was written."""
+    try:
+        write_audit(what, subject, old=old, new=new, reason=reason)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
 def read_audit() -> Iterator[Entry]:
     """Every entry in order; none where there is no log.
 

@@ -116,7 +116,15 @@ def test_a_better_model_is_trained_judged_shown_and_promoted(tmp_path: Path) -> 
     comparison = state.result()
     assert (state.name, comparison.verdict.passed) == ("CompletedAndPromoted", True), state.message
     assert resolve_model()[1].sha256 == comparison.candidate.sha256 == read_card(tmp_path / "out").sha256
-    assert [(entry.what, entry.reason) for entry in read_audit()] == [("model.promote", "a test")]
+    begin, promotion, end = read_audit()
+    assert [entry.what for entry in (begin, promotion, end)] == ["training.begin", "model.promote", "training.end"]
+    assert (begin.subject, begin.new["epochs"], begin.new["flow_run"]) == (
+        "out",
+        2,
+        str(state.state_details.flow_run_id),
+    )
+    assert (end.subject, end.new["state"], promotion.reason) == ("out", "promoted", "a test")
+    assert comparison.candidate.identifier in end.new["model"]
     assert [one.name for one in comparison.sets] == ["frozen test", "mine test", "fields without nuclei"]
     assert "may take the current model" in (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     EventsWorker.drain_all()
@@ -135,3 +143,5 @@ def test_a_better_model_is_trained_judged_shown_and_promoted(tmp_path: Path) -> 
     )
     with pytest.raises(UserError):
         state.result()
+    *_, end = read_audit()
+    assert (end.what, end.new["state"], "other settings" in end.reason) == ("training.end", "failed", True)

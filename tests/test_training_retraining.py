@@ -14,6 +14,7 @@ import tifffile
 from annotated_folders import annotated_folder
 from pipeline_runs import other_model
 
+from hcs_nuclei.audit import read_audit
 from hcs_nuclei.cli import main
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.errors import DatasetError, RunFailedError, UserError
@@ -159,6 +160,9 @@ def test_the_command_trains_on_a_cluster(tmp_path: Path, capsys: pytest.CaptureF
     settings = read_card(out).training["settings"]
     assert (settings["warmup_batches"], settings["learning_rate"]) == (1, 1e-7)
     assert settings["parent"] == resolve_model()[1].identifier
+    failed, trained = (entry for entry in read_audit() if entry.what == "training.end")
+    assert (failed.new["state"], "f9: no image" in failed.reason) == ("failed", True)
+    assert (trained.subject, trained.new["state"], trained.reason) == ("out", "trained", "")
 
 
 @pytest.mark.slow

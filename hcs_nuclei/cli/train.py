@@ -62,6 +62,7 @@ def train(
     """Train a model; started again with the same arguments it goes on from the last finished epoch."""
     from hcs_nuclei.models.store import resolve_model
     from hcs_nuclei.training.child import TrainingJob
+    from hcs_nuclei.training.following import follow_training
 
     asked: dict[str, Any] = {"architecture": architecture, "epochs": epochs, "batches_per_epoch": batches}
     asked |= {"learning_rate": learning_rate, "warmup_batches": None if batches is None else min(batches, 200)}
@@ -79,7 +80,9 @@ def train(
         skip_faulty=skip_faulty,
         thresholds_of=None if thresholds_of is None else str(resolve_model(thresholds_of)[0]),
     )
-    card = _train_here(job) if cluster is None else _train_on(cluster, job)
+    with follow_training(job) as follower:
+        card = _train_here(job) if cluster is None else _train_on(cluster, job)
+        follower.ends("trained", model=f"{card.name} ({card.identifier})")
     for split, figures in card.evaluation.items():
         print(f"{split}:\n{figures_text(figures)}", file=sys.stderr)
     typer.echo(str(out))

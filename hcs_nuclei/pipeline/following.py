@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hcs_nuclei.audit import audit_path, last_entry, write_audit
-from hcs_nuclei.errors import HcsNucleiError, OutputError, RunConflictError, listed
+from hcs_nuclei.audit import audit_path, last_entry, note
+from hcs_nuclei.errors import HcsNucleiError, RunConflictError, listed
 from hcs_nuclei.logs import log_places
 from hcs_nuclei.metrics import RunMetrics
 from hcs_nuclei.models.card import ModelCard
@@ -137,15 +137,6 @@ def follow_run(
         except BaseException:  # Ctrl-C, or what a flow run that is cancelled is sent
             follower.stopped("cancelled")
             raise
-
-
-def note(what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "") -> str:
-    """Write an entry into the audit log; where that cannot be, why not, else nothing."""
-    try:
-        write_audit(what, subject, old=old, new=new, reason=reason)
-    except OutputError as error:
-        return str(error)
-    return ""
 
 
 def note_exclusions(run: str, old: Exclusions | None, new: Exclusions | None, reason: str = "") -> str:
