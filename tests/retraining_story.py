@@ -165,7 +165,8 @@ class Teller:
             words = ("models", "promote", str(self.trainings / "reserve"), "--reason", "the demonstration")
             story.said["promote"] = self.command(*words)
 
-        self._process("after training", story, meanwhile=promote)
+        # So many wells that it is not over when the command has started.
+        self._process("after training", story, wells=4 * self.sizes.wells, meanwhile=promote)
 
     def _process(
         self, name: str, story: Story, *, wells: int | None = None, meanwhile: Callable[[], None] | None = None
