@@ -113,6 +113,41 @@ def test_an_epoch_leaves_its_history_and_what_resumes_it(
     assert keras.config.dtype_policy().name == "float32"  # as it was before
 
 
+@pytest.mark.parametrize(
+    ("processor", "precision"),
+    [
+        ("avx512f avx512_bf16 avx_vnni", "float32"),
+        ("avx512_bf16 amx_bf16 amx_tile", "mixed_bfloat16"),
+        (None, "float32"),
+    ],
+    ids=["avx-512", "amx", "not linux"],
+)
+def test_bfloat16_is_used_where_the_processor_has_units_for_it(
+    processor: str | None, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if processor is not None:
+        cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {processor}\nbugs\t\t:\n")
+    monkeypatch.setattr("hcs_nuclei.segmentation.backend.gpu_visible", lambda: False)
+    monkeypatch.setattr("hcs_nuclei.segmentation.backend.CPUINFO", cpuinfo)
+
+    assert FitSettings().for_this_machine().precision == precision
+    assert FitSettings(precision="mixed_float16").for_this_machine().precision == "mixed_float16"
+
+
+def test_on_a_gpu_bfloat16_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hcs_nuclei.segmentation.backend.gpu_visible", lambda: True)
+    assert FitSettings().for_this_machine().precision == "mixed_bfloat16"
+
+
+def test_a_training_may_go_on_in_another_precision(images: list[AnnotatedImage], tmp_path: Path) -> None:
+    first = SETTINGS.model_copy(update={"epochs": 1, "precision": "mixed_bfloat16"})
+    fit(images[:3], images[3:], first, tmp_path)
+    fit(images[:3], images[3:], SETTINGS.model_copy(update={"epochs": 2}), tmp_path)
+
+    assert [row["epoch"] for row in read_history(tmp_path / HISTORY_FILE)] == [1, 2]
+
+
 def _killed(monkeypatch: pytest.MonkeyPatch, images: list[AnnotatedImage], settings: FitSettings, out: Path) -> None:
     """A training that stops while it stores the checkpoint of its last epoch, before this has its name."""
     save = checkpoints.save

@@ -46,6 +46,9 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Left out, 0.0012; a quarter of it to refine a model with few images.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(metavar="auto|float32|mixed_bfloat16|mixed_float16", help="auto: what is fastest there.")
+    ] = "auto",
     modality: Annotated[str | None, typer.Option(help="Train on images of this modality; left out, on all.")] = None,
     skip_faulty: SkipFaultyOption = False,
     thresholds_of: Annotated[
@@ -68,7 +71,7 @@ def train(
     asked |= {"learning_rate": learning_rate, "warmup_batches": None if batches is None else min(batches, 200)}
     given = {key: value for key, value in asked.items() if value is not None}
     given |= {"seed": seed, "encoder_weights": encoder_weights, "freeze_encoder": freeze_encoder}
-    given |= {"keep_normalisation": keep_normalisation}
+    given |= {"keep_normalisation": keep_normalisation, "precision": precision}
     settings = _settings(parent, given)
     job = TrainingJob(
         datasets=tuple(place.expanduser().resolve() for place in data),

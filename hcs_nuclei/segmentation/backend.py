@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 #: What TensorFlow 2.21 prints on every import, whatever its log level is set to: it comes before its logging starts.
@@ -18,7 +20,8 @@ _CHATTER = re.compile(
     rb"Could not find cuda drivers|Unable to register cu|computation_placer already registered"
 )
 
-
+#: Where Linux says what the processor can do.
+CPUINFO = Path("/proc/cpuinfo")
 #: What it prints where there is no GPU; where a driver is installed the same lines say that it does not work.
 _NO_GPU = re.compile(rb"failed call to cuInit|Cannot dlopen some GPU libraries|Skipping registering GPU devices")
 
@@ -40,6 +43,29 @@ def gpu_visible() -> bool:
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def bfloat16_pays() -> bool:
+    """Whether training in mixed bfloat16 is faster here: on a GPU, or on a processor with units for it (AMX).
+
+    With AVX-512 alone, its bfloat16 instructions included, a training step took 1.5 times as long as in float32.
+    """
+    keras = import_keras()
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        on_gpu = gpu_visible()
+    elif backend == "torch":
+        on_gpu = bool(import_module("torch").cuda.is_available())
+    else:
+        on_gpu = import_module("jax").default_backend() == "gpu"
+    return on_gpu or _has_amx()
+
+
+def _has_amx() -> bool:
+    try:
+        return re.search(r"^flags\s*:.*\bamx_bf16\b", CPUINFO.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    except OSError:  # not Linux
+        return False
 
 
 @contextmanager

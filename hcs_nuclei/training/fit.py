@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,7 +15,7 @@ from hcs_nuclei.errors import ModelError, RunConflictError
 from hcs_nuclei.files import TEMPORARY, replace_file
 from hcs_nuclei.models.card import Weights, load_weights, write_weights
 from hcs_nuclei.models.store import resolve_model
-from hcs_nuclei.segmentation.backend import import_keras
+from hcs_nuclei.segmentation.backend import bfloat16_pays, import_keras
 from hcs_nuclei.segmentation.mobilenet import freeze_encoder, load_encoder
 from hcs_nuclei.segmentation.network import WITH_ENCODER, build_network
 from hcs_nuclei.segmentation.targets import BORDER, DISTANCE, NUCLEUS, OFFSET_X, OFFSET_Y, TARGETS
@@ -44,7 +44,9 @@ class FitSettings(BaseModel):
     )
     warmup_batches: int = Field(default=200, ge=0)
     weight_decay: float = Field(default=1e-4, ge=0)
-    precision: str = Field(default="mixed_bfloat16", pattern="^(float32|mixed_bfloat16|mixed_float16)$")
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        default="auto", description="auto is mixed_bfloat16 where that is faster, else float32."
+    )
     seed: int = 0
     encoder_weights: str = Field(default=NO_ENCODER_WEIGHTS, description="none, imagenet, or a file of such weights.")
     freeze_encoder: bool = False
@@ -72,6 +74,12 @@ class FitSettings(BaseModel):
         if self.keep_normalisation and not self.parent:
             raise ValueError("a training from nothing has no normalisations to keep. Leave that out, or name a model")
         return self
+
+    def for_this_machine(self) -> Self:
+        """The same, with the precision that *auto* stands for where the network is trained."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "mixed_bfloat16" if bfloat16_pays() else "float32"})
 
 
 def start_from(model: str, **settings: Any) -> FitSettings:
@@ -141,14 +149,15 @@ def fit(
     """Train a network; returns it with its final (averaged) weights in place.
 
     Everything that a resumed run needs is under ``out/checkpoint``; called again with the same arguments it goes on
-    from the last finished epoch, on the same path as if it had not been stopped. `epochs` and `decay_epochs` may be
-    others then. ``out/history.json`` holds the loss and accuracy of every epoch.
+    from the last finished epoch, on the same path as if it had not been stopped. `epochs`, `decay_epochs` and
+    `precision` may be others then. ``out/history.json`` holds the loss and accuracy of every epoch.
 
     Raises:
         ModelError: the weights to start from cannot be used, or the checkpoint cannot be read.
         RunConflictError: `out` holds the checkpoint of another training, or of one that is past `epochs`.
     """
     keras = import_keras()
+    settings = settings.for_this_machine()
     keras.utils.set_random_seed(settings.seed)
     network = _starting_network(settings)
     network.compile(
@@ -161,7 +170,7 @@ def fit(
     )
     checkpoints = out / CHECKPOINT
     identity = settings.model_dump(mode="json") | {"data_sha256": data_hash(training)}
-    checkpoint.open_checkpoint(checkpoints, identity, may_differ=("epochs", "decay_epochs"))
+    checkpoint.open_checkpoint(checkpoints, identity, may_differ=("epochs", "decay_epochs", "precision"))
     done = checkpoint.restore(network, checkpoints)
     if done > settings.epochs:
         raise RunConflictError(

@@ -64,6 +64,7 @@ def train_model(
         DatasetError: a data set cannot be used, or has no such splits.
         ModelError: there is no such model to take thresholds from.
     """
+    settings = settings.for_this_machine()
     chosen = resolve_model(thresholds_of)[1] if thresholds_of is not None else None
     training = _split(datasets, "train", modality, skip_faulty)
     validation = _split(datasets, "val", modality, skip_faulty)
