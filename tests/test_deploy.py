@@ -7,9 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+
+from flows.roots import ALLOWED_ROOTS
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 ROOT = DEPLOY.parent
@@ -34,11 +37,11 @@ def test_compose_publishes_two_pages_and_on_loopback() -> None:
     assert "PREFECT_SERVER_API_AUTH_STRING" in COMPOSE["services"]["prefect"]["environment"]
 
 
-def test_compose_names_settings_that_prefect_and_ours_read() -> None:
+@pytest.fixture(scope="module")
+def prefect_variables() -> set[str]:
+    """Every variable that Prefect reads."""
     from prefect.settings import Settings
     from pydantic import BaseModel
-
-    from flows.roots import ALLOWED_ROOTS
 
     def names(model: type[BaseModel], above: str) -> Iterator[str]:
         for name, field in model.model_fields.items():
@@ -46,11 +49,73 @@ def test_compose_names_settings_that_prefect_and_ours_read() -> None:
             inner = isinstance(kind, type) and issubclass(kind, BaseModel)
             yield from names(kind, f"{above}_{name}") if inner else [f"{above}_{name}".upper()]
 
-    known = set(names(Settings, "prefect"))
+    return set(names(Settings, "prefect"))
+
+
+def test_compose_names_settings_that_prefect_and_ours_read(prefect_variables: set[str]) -> None:
     for name, service in COMPOSE["services"].items():
         given = {variable for variable in service.get("environment", ()) if variable.startswith("PREFECT_")}
-        assert given <= known, name
+        assert given <= prefect_variables, name
     assert ALLOWED_ROOTS in COMPOSE["services"]["prefect-worker"]["environment"]
+
+
+def _in_kubernetes() -> dict[str, dict[str, Any]]:
+    """What the pods of ``deploy/kubernetes`` are made of, by the name of their only container's command."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        for one in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            if one["kind"] == "DaskCluster":
+                found |= {f"dask {part}": one["spec"][part]["spec"] for part in ("worker", "scheduler")}
+            elif one["kind"] in {"Deployment", "Job"}:
+                found[one["metadata"]["name"]] = one["spec"]["template"]["spec"]
+    return found
+
+
+def test_kubernetes_gives_flows_what_compose_gives_them(prefect_variables: set[str]) -> None:
+    pods = _in_kubernetes()
+    for pod, service in {"hcs-nuclei-deploy": "deploy", "hcs-nuclei-prefect-worker": "prefect-worker"}.items():
+        [container] = pods[pod]["containers"]
+        environment = {one["name"]: one.get("value") for one in container["env"]}
+        ours = COMPOSE["services"][service]["environment"]
+        # The page of Dask is behind loopback there, so there is no link to it.
+        assert set(environment) == set(ours) - {"DASK_DISTRIBUTED__DASHBOARD__LINK"}
+        assert {name for name in environment if name.startswith("PREFECT_")} <= prefect_variables
+        assert environment.get(ALLOWED_ROOTS) == ours.get(ALLOWED_ROOTS)
+    [worker], [deploy] = pods["hcs-nuclei-prefect-worker"]["containers"], pods["hcs-nuclei-deploy"]["containers"]
+    assert worker["command"] == COMPOSE["services"]["prefect-worker"]["entrypoint"]
+    [script] = COMPOSE["services"]["deploy"]["command"]
+    assert deploy["args"] == [script.replace("tls://scheduler:", "tls://hcs-nuclei-scheduler:")]
+
+
+def test_pods_that_run_models_see_the_same_directories() -> None:
+    def claims(pod: dict[str, Any]) -> dict[str, str]:
+        volumes = {one["name"]: one.get("persistentVolumeClaim", {}).get("claimName") for one in pod["volumes"]}
+        [container] = pod["containers"]
+        mounts = {one["mountPath"]: volumes[one["name"]] for one in container["volumeMounts"]}
+        return {path: claim for path, claim in mounts.items() if claim is not None}
+
+    pods = _in_kubernetes()
+    flows, dask = claims(pods["hcs-nuclei-prefect-worker"]), claims(pods["dask worker"])
+    assert flows == {**dask, "/data/service": "service"}
+    for pod in pods.values():
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert all(one["securityContext"]["capabilities"] == {"drop": ["ALL"]} for one in pod["containers"])
+
+
+def test_values_of_prefects_chart_are_those_of_compose(prefect_variables: set[str]) -> None:
+    text = (DEPLOY / "kubernetes" / "values" / "prefect-server.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    environment = {one["name"]: one["value"] for one in values["server"]["env"]}
+    assert set(environment) <= prefect_variables
+    ours = COMPOSE["services"]["prefect"]["environment"]
+    # What the chart sets by itself, from secrets and from values of other names; the analytics are off in our image.
+    by_the_chart = {name for name in ours if name.endswith(("_CONNECTION_URL", "_AUTH_STRING", "_UI_API_URL"))}
+    assert environment == {name: value for name, value in ours.items() if name not in by_the_chart} | {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false"
+    }
+    locked = re.search(r"(?m)^prefect==(\S+)", (ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert locked is not None
+    assert values["global"]["prefect"]["image"]["prefectTag"] == f"{locked[1]}-python3.11"
 
 
 def test_compose_is_understood_by_its_own_program(tmp_path: Path) -> None:
