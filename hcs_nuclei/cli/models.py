@@ -16,12 +16,6 @@ SkipFaultyOption = Annotated[
     bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
 ]
 ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
-ViewsOption = Annotated[
-    int,
-    typer.Option(
-        metavar="1|2|4|8", help="See each image mirrored and turned as well: better outlines, so many times the time."
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +31,6 @@ def segment(
     diameter: Annotated[
         float | None, typer.Option(min=2, help="Median nucleus diameter, px; left out, estimated on each image.")
     ] = None,
-    views: ViewsOption = 1,
 ) -> None:
     """Write a uint32 label image for each image; one CSV row an image on stdout."""
     import numpy as np
@@ -54,7 +47,6 @@ def segment(
     own = [image for image in images if (out / f"{image.stem}.tif").resolve() == image.resolve()]
     if own:
         raise OutputError(f"The label image of {own[0]} would take its place. Choose another --out.")
-    _check_views(views)
     segmenter = load_model(model)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -72,7 +64,7 @@ def segment(
             rows.writerow([image, "", "", "", "", "", "", str(error)])
             continue
         used = diameter or estimate_diameter(segmenter, [pixels])
-        result = segmenter(pixels, diameter_px=used, views=views)
+        result = segmenter(pixels, diameter_px=used)
         target = out / f"{image.stem}.tif"
         try:
             tifffile.imwrite(target, result.labels, compression="zlib")
@@ -91,7 +83,6 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val, test ..., or all.")] = "test",
     modality: Annotated[str | None, typer.Option(help="fluorescence, histology, brightfield; left out, all.")] = None,
     model: ModelOption = "default",
-    views: ViewsOption = 1,
     skip_faulty: SkipFaultyOption = False,
     json_to: JsonOption = None,
     report_to: ReportOption = None,
@@ -111,7 +102,6 @@ def evaluate(
     from hcs_nuclei.training.report import check_report, write_report
 
     check_json(json_to)
-    _check_views(views)
     if report_to is not None:
         check_report(report_to)
     annotated = read_annotations(
@@ -119,11 +109,10 @@ def evaluate(
     )
     directory, card = resolve_model(model)
     segmenter = load_segmenter(directory, card.sha256)
-    segment_image = partial(segment_any_size, segmenter, views=views)
     with show_images(len(annotated)) as done:
-        evaluation = evaluate_images(annotated, segment_image, done=done)
+        evaluation = evaluate_images(annotated, partial(segment_any_size, segmenter), done=done)
     if report_to is not None:
-        chosen = {"Split": split, "Modality": modality, "Views": str(views) if views > 1 else None}
+        chosen = {"Split": split, "Modality": modality}
         write_report(
             report_to,
             card,
@@ -131,20 +120,12 @@ def evaluate(
             network=build_network(card.architecture),
             data={"Data set": data.name, **{name: words for name, words in chosen.items() if words is not None}}
             | {"SHA-256": data_hash(annotated)},
-            seconds_per_field=field_seconds(partial(segmenter, views=views), annotated[0].image),
+            seconds_per_field=field_seconds(segmenter, annotated[0].image),
         )
     if json_to is not None:
         write_json(json_to, {**evaluation.figures, "per_image": [asdict(figures) for figures in evaluation.images]})
     if json_to != "-":
         typer.echo(figures_text(evaluation.figures))
-
-
-def _check_views(views: int) -> None:
-    from hcs_nuclei.segmentation.views import VIEW_COUNTS
-
-    if views not in VIEW_COUNTS:
-        known = ", ".join(map(str, VIEW_COUNTS))
-        raise typer.BadParameter(f"{views}; an image can be seen in {known} views", param_hint="--views")
 
 
 def _read_loose(path: Path) -> Any:

@@ -61,7 +61,6 @@ def segment(
     model: str = DEFAULT,
     diameter_px: float | None = None,
     minimum_area_px: float = 20,
-    views: int = 1,
 ) -> npt.NDArray[np.uint32]:
     """Label image of one field.
 
@@ -70,17 +69,16 @@ def segment(
         model: see :func:`load_model`.
         diameter_px: median nucleus diameter in px of the image; None estimates it on the image itself.
         minimum_area_px: smaller objects are debris, px².
-        views: 1, 2, 4 or 8: the network sees the image mirrored and turned as well, which takes as many times as long.
 
     Returns:
         (y, x) uint32, 1 … n without gaps, 0 = background.
 
     Raises:
         ModelError: the model cannot be used.
-        ValueError: the image is neither (y, x) nor colour, or no such number of views.
+        ValueError: the image is neither (y, x) nor colour.
     """
     segmenter = load_model(model)
     pixels = to_grey(image)
     if not diameter_px:
-        return segment_any_size(segmenter, pixels, minimum_area_px=minimum_area_px, views=views).labels
-    return segmenter(pixels, diameter_px=diameter_px, minimum_area_px=minimum_area_px, views=views).labels
+        return segment_any_size(segmenter, pixels, minimum_area_px=minimum_area_px).labels
+    return segmenter(pixels, diameter_px=diameter_px, minimum_area_px=minimum_area_px).labels

@@ -284,9 +284,7 @@ def _predict(view: View, context: Context, segmenter: Segmenter) -> None:
         view.prediction = Prediction.of_nothing(image)
         return
     try:
-        view.prediction = segmenter.prediction_for(
-            image, context.calibration.diameter_px, context.settings.segmentation.views
-        )
+        view.prediction = segmenter.prediction_for(image, context.calibration.diameter_px)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a field that the network cannot take costs itself, never its well

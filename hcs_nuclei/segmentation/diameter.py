@@ -33,12 +33,9 @@ def estimate_diameter(segmenter: Segmenter, images: Sequence[npt.NDArray[Any]]) 
     return round(found[int(np.searchsorted(weight, weight[-1] / 2))][0], 1)
 
 
-def segment_any_size(
-    segmenter: Segmenter, image: npt.NDArray[Any], *, minimum_area_px: float = 20, views: int = 1
-) -> Segmentation:
+def segment_any_size(segmenter: Segmenter, image: npt.NDArray[Any], *, minimum_area_px: float = 20) -> Segmentation:
     """Segment a raw (y, x) image of which nothing is known: the size of its nuclei is estimated on itself."""
-    diameter = estimate_diameter(segmenter, [image])
-    return segmenter(image, diameter_px=diameter, minimum_area_px=minimum_area_px, views=views)
+    return segmenter(image, diameter_px=estimate_diameter(segmenter, [image]), minimum_area_px=minimum_area_px)
 
 
 def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, int]:

@@ -16,7 +16,6 @@ from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.scale import viewing_scale
 from hcs_nuclei.segmentation.targets import TARGETS
 from hcs_nuclei.segmentation.tiling import cut, plan_tiles
-from hcs_nuclei.segmentation.views import predict_views
 
 #: 576 px with 48 px overlap cover the common cameras (1080, 2048, 2160 px) with 13 to 27 % of pixels seen twice.
 TILE_PX = 576
@@ -90,19 +89,16 @@ class Segmenter:
                 out[tile.target] = result[i][tile.keep]
         return out
 
-    def prediction_for(self, image: npt.NDArray[Any], diameter_px: float | None = None, views: int = 1) -> Prediction:
-        """Network output of a raw (y, x) `image` whose nuclei have that diameter, at the scale of training.
+    def prediction_for(self, image: npt.NDArray[Any], diameter_px: float | None = None) -> Prediction:
+        """Network output of a raw (y, x) `image` whose nuclei have that diameter, at the scale of training."""
+        return self.prediction_at(image, self.scale_for(diameter_px))
 
-        With several `views` it is the mean of so many, mirrored and turned: outlines get better, and it takes as often.
-        """
-        return self.prediction_at(image, self.scale_for(diameter_px), views)
-
-    def prediction_at(self, image: npt.NDArray[Any], scale: float, views: int = 1) -> Prediction:
-        """Network output of a raw (y, x) `image`, rescaled by `scale` before it is seen, in so many `views`."""
+    def prediction_at(self, image: npt.NDArray[Any], scale: float) -> Prediction:
+        """Network output of a raw (y, x) `image`, rescaled by `scale` before it is seen."""
         pixels = normalise(image)
         if scale != 1.0:
             pixels = _rescaled(pixels, tuple(max(1, round(n * scale)) for n in image.shape))
-        return Prediction(predict_views(self.predict, pixels, views), image)
+        return Prediction(self.predict(pixels), image)
 
     def instances_of(self, prediction: Prediction, *, minimum_area_px: float) -> Segmentation:
         """Label image and confidences at the field's own size; CPU only, may run beside the network in a thread.
@@ -139,15 +135,10 @@ class Segmenter:
         return max(minimum_area_px, SMALLEST_SHARE * typical)
 
     def __call__(
-        self,
-        image: npt.NDArray[Any],
-        *,
-        diameter_px: float | None = None,
-        minimum_area_px: float = 20,
-        views: int = 1,
+        self, image: npt.NDArray[Any], *, diameter_px: float | None = None, minimum_area_px: float = 20
     ) -> Segmentation:
-        """Segment a raw (y, x) image of any integer or float dtype, seen in so many `views`."""
-        return self.instances_of(self.prediction_for(image, diameter_px, views), minimum_area_px=minimum_area_px)
+        """Segment a raw (y, x) image of any integer or float dtype."""
+        return self.instances_of(self.prediction_for(image, diameter_px), minimum_area_px=minimum_area_px)
 
 
 def _rescaled(image: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

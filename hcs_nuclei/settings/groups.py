@@ -24,14 +24,6 @@ class SegmentationSettings(Group):
     minimum_area_px: int = Field(
         default=20, ge=1, title="Smallest nucleus (px²)", description="Objects with a smaller area are debris."
     )
-    views: Literal[1, 2, 4, 8] = Field(
-        default=1,
-        title="Views of a field",
-        description=(
-            "The network sees each field mirrored and turned as well, and what it says is averaged: better outlines, "
-            "for so many times the network's time."
-        ),
-    )
 
 
 class StagingSettings(Group):
