@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from pipeline_runs import FinishedRun, changed, copied, files_of, hidden_in, results_of
 
-from hcs_nuclei import read_fields, read_nuclei, read_wells, segment
+from hcs_nuclei import read_fields, read_nuclei, read_wells
 from hcs_nuclei.columns import Measured, field_columns, nucleus_columns, well_columns
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.models.card import read_card
@@ -22,7 +22,6 @@ from hcs_nuclei.models.store import SHIPPED
 from hcs_nuclei.outputs import read_level
 from hcs_nuclei.outputs.provenance import run_schema
 from hcs_nuclei.pipeline import process_plate
-from hcs_nuclei.settings import Settings
 from hcs_nuclei.sources import open_plate, read_image
 
 WELLS = ["B02", "B03", "C02", "C03"]
@@ -87,19 +86,6 @@ def test_the_nuclei_are_those_that_were_simulated(finished: FinishedRun) -> None
         labels = _truth_labels(finished.truth, row.Metadata_Well, row.Metadata_Field)
         hits += bool(labels[centre])
     assert hits > 0.8 * len(nuclei)
-
-
-@pytest.mark.slow
-def test_more_views_give_the_labels_that_the_model_gives_in_so_many(finished: FinishedRun, tmp_path: Path) -> None:
-    settings = Settings.model_validate({"segmentation": {"diameter_px": 22, "views": 4}})
-    result = process_plate(finished.plate, tmp_path, settings, workers=1)
-
-    plate = open_plate(finished.plate)
-    site = plate.wells[0].fields[0]
-    image = read_image(plate.root, site.planes_of("w1", 0))
-    found, once = (read_level(run / "plate.ome.zarr", "B02", 1, labels=True) for run in (result.run_dir, finished.run))
-    np.testing.assert_array_equal(found[0], segment(image, diameter_px=22, views=4))
-    assert (found != once).any()
 
 
 def test_the_store_holds_the_nuclear_channel_as_it_was_read(finished: FinishedRun) -> None:
