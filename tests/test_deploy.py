@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from flows.roots import ALLOWED_ROOTS
+from hcs_nuclei.errors import SettingsError
+from hcs_nuclei.settings.loading import load_settings
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 ROOT = DEPLOY.parent
@@ -59,16 +61,18 @@ def test_compose_names_settings_that_prefect_and_ours_read(prefect_variables: se
     assert ALLOWED_ROOTS in COMPOSE["services"]["prefect-worker"]["environment"]
 
 
+def _manifests(kind: str) -> list[dict[str, Any]]:
+    files = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    every = [one for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+    return [one for one in every if one["kind"] == kind]
+
+
 def _in_kubernetes() -> dict[str, dict[str, Any]]:
-    """What the pods of ``deploy/kubernetes`` are made of, by the name of their only container's command."""
-    found: dict[str, dict[str, Any]] = {}
-    for file in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
-        for one in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-            if one["kind"] == "DaskCluster":
-                found |= {f"dask {part}": one["spec"][part]["spec"] for part in ("worker", "scheduler")}
-            elif one["kind"] in {"Deployment", "Job"}:
-                found[one["metadata"]["name"]] = one["spec"]["template"]["spec"]
-    return found
+    """What the pods of ``deploy/kubernetes`` are made of, by name."""
+    [dask] = _manifests("DaskCluster")
+    found = {f"dask {part}": dask["spec"][part]["spec"] for part in ("worker", "scheduler")}
+    templates = [*_manifests("Deployment"), *_manifests("Job")]
+    return found | {one["metadata"]["name"]: one["spec"]["template"]["spec"] for one in templates}
 
 
 def test_kubernetes_gives_flows_what_compose_gives_them(prefect_variables: set[str]) -> None:
@@ -100,6 +104,47 @@ def test_pods_that_run_models_see_the_same_directories() -> None:
     for pod in pods.values():
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert all(one["securityContext"]["capabilities"] == {"drop": ["ALL"]} for one in pod["containers"])
+
+
+def test_flows_in_kubernetes_reach_dask_and_keep_their_settings() -> None:
+    [policy], [worker], [dask] = _manifests("NetworkPolicy"), _manifests("Deployment"), _manifests("DaskCluster")
+    clients = policy["spec"]["ingress"][1]["from"][0]["podSelector"]["matchLabels"]
+    template = worker["spec"]["template"]
+    assert clients.items() <= template["metadata"]["labels"].items()
+    # Dask's operator names its service after the cluster, and Kubernetes variables of every pod after the service.
+    variable = f"{dask['metadata']['name']}-scheduler-port".replace("-", "_").upper()
+    with pytest.raises(SettingsError, match=variable):
+        load_settings(environ={variable: "tcp://10.0.0.1:8786"})
+    assert template["spec"]["enableServiceLinks"] is False
+
+
+def _named(tree: Any, keys: set[str]) -> set[str]:
+    """Every text below `tree` that stands under one of `keys`."""
+    if isinstance(tree, list):
+        return {name for one in tree for name in _named(one, keys)}
+    if not isinstance(tree, dict):
+        return set()
+    below = {name for value in tree.values() for name in _named(value, keys)}
+    return below | {value for key, value in tree.items() if key in keys and isinstance(value, str)}
+
+
+def test_how_to_makes_the_secrets_and_names_the_claims_of_kubernetes() -> None:
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
+    values = yaml.safe_load((DEPLOY / "kubernetes" / "values" / "prefect-server.yaml").read_text(encoding="utf-8"))
+    trees = [*_in_kubernetes().values(), values]
+    references = [
+        one["valueFrom"]["secretKeyRef"]["name"]
+        for pod in _in_kubernetes().values()
+        for container in pod["containers"]
+        for one in container.get("env", ())
+        if "valueFrom" in one
+    ]
+    secrets = _named(trees, {"secretName", "existingSecret"}) | {*references, values["secret"]["name"]}
+    made = set(re.findall(r"kubectl create secret generic (\S+)", page))
+    made |= {name.replace("$role", role) for name in made for role in ("scheduler", "worker", "client")}
+    assert secrets == {name for name in made if "$" not in name}
+    section = page.partition("## With Kubernetes")[2].partition("\n## ")[0]
+    assert {claim for claim in _named(trees, {"claimName"}) if f"`{claim}`" not in section} == set()
 
 
 def test_values_of_prefects_chart_are_those_of_compose(prefect_variables: set[str]) -> None:
