@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from hcs_nuclei.files import replace_file
 _TIMEOUT_S = 10.0
 #: What could not be delivered for so long is of no use any more.
 _KEPT = timedelta(days=3)
-Kind = Literal["failed", "crashed", "heartbeat", "quarantined", "held", "none_finished"]
+Kind = Literal["failed", "crashed", "heartbeat", "quarantined", "held", "none_finished", "root_missing"]
 _TITLES: dict[str, str] = {
     "failed": "failed",
     "crashed": "was ended from outside",
@@ -99,6 +100,19 @@ def none_finished(entries: Iterable[Entry], finished_by: str, since: datetime, n
     )
 
 
+def root_missing(place: Path, why: str, since: str) -> Message:
+    """That plates below a watched directory cannot be seen `since` then."""
+    return Message(
+        key=f"root_missing:{place}:{since}",
+        kind="root_missing",
+        title=f"Watched directory {place} is missing",
+        text=f"{why[:1].upper()}{why[1:]}. Mount its drive again, and see that the service's user may read it. What is "
+        "known of its plates is kept until then, and none of them is begun.",
+        root=str(place),
+        time=since,
+    )
+
+
 class Outbox:
     """Messages below the service's directory: written down once, sent until each place has them."""
 
@@ -113,6 +127,16 @@ class Outbox:
         if not path.exists():
             replace_file(path, datetime.now(UTC).isoformat().encode())
         return datetime.fromisoformat(path.read_text())
+
+    def away_since(self, places: Iterable[Path]) -> dict[Path, str]:
+        """Since when each place is missing; one that is back is forgotten, and told anew when it goes away again."""
+        path = self._directory / "away"
+        before: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        now = datetime.now(UTC).isoformat()
+        since = {str(place): before.get(str(place), now) for place in places}
+        if since != before:
+            replace_file(path, json.dumps(since).encode())
+        return {Path(place): moment for place, moment in since.items()}
 
     def put(self, message: Message | None) -> bool:
         """Write a message down, and whether it is new; one with a key that was there before is the same message."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -33,24 +33,38 @@ th{font-weight:600;white-space:nowrap}td:nth-child(3){min-width:22em;overflow-wr
 td:nth-child(1){font-weight:600;overflow-wrap:anywhere;min-width:7em}td:nth-child(n+4){white-space:nowrap}
 td:nth-child(2){white-space:nowrap;font-weight:600;color:var(--grey)}
 td.good{color:var(--good)!important}td.look{color:var(--look)!important}
-td.bad{color:var(--bad)!important}td.now{color:var(--now)!important}
+td.bad,p.bad{color:var(--bad)!important}td.now{color:var(--now)!important}
 .none{color:var(--grey)}a{color:var(--now)}a+a{margin-left:.8em}"""
 
 
-def write_status_page(state: Path, entries: Iterable[Entry], now: datetime, *, prefect: str = "") -> Path:
+def write_status_page(
+    state: Path,
+    entries: Iterable[Entry],
+    now: datetime,
+    *,
+    prefect: str = "",
+    away: Mapping[Path, str] | None = None,
+) -> Path:
     """Write ``status.html`` into the service's directory.
 
     Args:
         now: with the time zone in which times are shown.
         prefect: address of Prefect's web page.
+        away: watched directories that are missing, and why.
     """
     path = state / STATUS_PAGE
-    replace_file(path, render_status(entries, now, prefect=prefect).encode())
+    replace_file(path, render_status(entries, now, prefect=prefect, away=away).encode())
     return path
 
 
-def render_status(entries: Iterable[Entry], now: datetime, *, prefect: str = "") -> str:
+def render_status(
+    entries: Iterable[Entry], now: datetime, *, prefect: str = "", away: Mapping[Path, str] | None = None
+) -> str:
     """The page: plates that are under way, that wait, or that something happened to since last evening; then others."""
+    missing = "".join(
+        f'<p class="bad">Watched directory {escape(str(place))} is missing: {escape(why)}.</p>\n'
+        for place, why in (away or {}).items()
+    )
     night = last_night(entries, now)
     earlier = night.earlier[:_MOST_EARLIER]
     more = f" (the last {_MOST_EARLIER:,} of {len(night.earlier):,})" if len(night.earlier) > _MOST_EARLIER else ""
@@ -60,7 +74,7 @@ def render_status(entries: Iterable[Entry], now: datetime, *, prefect: str = "")
 <style>{_STYLE}</style></head><body>
 <h1>Since {night.evening:%A %H:%M}</h1>
 <p>{escape(night.counts)}. Looked at {now:%Y-%m-%d %H:%M %Z}.</p>
-{table(night.recent, now, prefect)}
+{missing}{table(night.recent, now, prefect)}
 <h2>Earlier{more}</h2>
 {table(earlier, now, prefect)}
 </body></html>

@@ -5,8 +5,9 @@ Plates are begun in the order in which they became complete, each when there is 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast, get_args
@@ -20,14 +21,14 @@ from flows.endings import ends_in_words
 from flows.heartbeats import patience
 from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
 from flows.notify_settings import Notify, read_notify
-from flows.notifying import Message, Outbox, message_of, none_finished
+from flows.notifying import Message, Outbox, message_of, none_finished, root_missing
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
 from flows.plate_events import emit_message
 from flows.recipes import Recipe, read_recipes, recipe_for
 from flows.server import web_page
 from flows.service_runs import again, begin, follow, now, room
 from flows.status_page import write_status_page
-from flows.watching import Decision, decide, find_plates
+from flows.watching import Decision, decide, find_plates, places_away
 from hcs_nuclei.errors import NotAPlateError, SettingsError, listed
 from hcs_nuclei.pipeline import note_recipe
 from hcs_nuclei.sources.completeness import Completeness, check_completeness
@@ -47,6 +48,12 @@ class _Pass:
     recipes: list[Recipe]
     #: What is wrong with recipes that could not be read.
     faults: list[str]
+    #: Places whose plates cannot be seen for now, and why.
+    away: dict[Path, str] = field(default_factory=dict)
+
+    def is_away(self, root: str | Path) -> bool:
+        """Whether a plate cannot be seen for now; then what is known of it stays as it is."""
+        return any(Path(root).is_relative_to(place) for place in self.away)
 
     def tell(self, message: Message | None) -> None:
         """Have a message sent at the end of the pass; what no run says itself is an event as well."""
@@ -73,13 +80,13 @@ def watch_plates(parameters: WatchPlatesParameters) -> str:
             _begin_next(this)
         finally:  # what happened is told, whether or not more could be begun
             _tell(this)
-        return _completed(_in_words(ledger))
+        return _completed(_in_words(ledger, this.away))
 
 
 def _tell(this: _Pass) -> None:
     entries = list(this.ledger.entries.values())
     moment = datetime.now(UTC).astimezone(this.notify.zone)
-    write_status_page(Path(this.parameters.state), entries, moment, prefect=web_page())
+    write_status_page(Path(this.parameters.state), entries, moment, prefect=web_page(), away=this.away)
     if this.notify.finished_by is not None:
         this.tell(none_finished(entries, this.notify.finished_by, this.outbox.since, moment))
     this.outbox.send(this.notify.to, get_run_logger().warning)
@@ -111,13 +118,10 @@ def _look_at_all(this: _Pass) -> None:
     """Look at the plates that are not ready for a run; those that are there no more are forgotten."""
     ledger, quiet = this.ledger, this.parameters.quiet
     begun = {Path(root) for root, entry in ledger.entries.items() if entry.state not in NOT_BEGUN}
+    roots, unlisted = [Path(root) for root in this.parameters.roots], dict[Path, str]()
     found = find_plates(
-        map(Path, this.parameters.roots), recipes=this.recipes, begun=begun, leave_out=[Path(this.parameters.out)]
+        roots, recipes=this.recipes, begun=begun, leave_out=[Path(this.parameters.out)], unlisted=unlisted
     )
-    there = {str(plate.root) for plate in found}
-    for root, entry in list(ledger.entries.items()):
-        if entry.state in NOT_BEGUN and root not in there:
-            ledger.drop(root)
     looks: dict[Path, Completeness] = {}
     for plate in found:
         recipe = recipe_for(plate.root, plate.plate, this.recipes, this.faults)
@@ -128,11 +132,28 @@ def _look_at_all(this: _Pass) -> None:
             last = look_from_plain(former.look if former else None)
             pattern = recipe.settings.pattern
             looks[plate.root] = check_completeness(plate.root, last, quiet=quiet, pattern=pattern)
+    # After the looks: a drive may go away in the middle of them.
+    this.away.update(places_away(roots, [Path(root) for root in ledger.entries], unlisted))
+    _say_away(this)
+    there = {str(plate.root) for plate in found}
+    for root, entry in list(ledger.entries.items()):
+        if entry.state in NOT_BEGUN and root not in there and not this.is_away(root):
+            ledger.drop(root)
     for decision in decide(found, looks, this.recipes, ledger.entries, faults=this.faults, quiet=quiet):
+        if this.is_away(decision.found.root):
+            continue
         former = ledger.entries.get(str(decision.found.root))
         entry = _entry(decision, looks.get(decision.found.root), former, this.parameters)
         this.tell(message_of(former, entry))
         ledger.write(entry)
+
+
+def _say_away(this: _Pass) -> None:
+    since = this.outbox.away_since(this.away)
+    for place, why in this.away.items():
+        message = root_missing(place, why, since[place])
+        get_run_logger().warning("%s. %s", message.title, message.text)
+        this.tell(message)
 
 
 def _entry(
@@ -159,9 +180,10 @@ def _begin_next(this: _Pass) -> None:
     """Begin what is queued, the oldest first, as far as there is room."""
     deployment, ledger = this.parameters.deployment, this.ledger
     for entry in list(ledger.entries.values()):
-        if entry.state == "starting":  # a pass that ended too early asked for it, or did not
+        if entry.state == "starting" and not this.is_away(entry.root):  # a pass that ended too early asked, or did not
             begin(entry, deployment, ledger.write)
-    queued = sorted((e for e in ledger.entries.values() if e.state == "queued"), key=lambda e: (e.ready, e.root))
+    waiting = [e for e in ledger.entries.values() if e.state == "queued" and not this.is_away(e.root)]
+    queued = sorted(waiting, key=lambda e: (e.ready, e.root))
     free = room(this.client, deployment) if queued else 0
     for entry in queued:
         if free < 1:
@@ -189,7 +211,8 @@ def _starting(this: _Pass, entry: Entry) -> Entry | None:
         pattern = recipe.settings.pattern
         look = check_completeness(entry.root, last, quiet=this.parameters.quiet, pattern=pattern)
     except (NotAPlateError, SettingsError):
-        this.ledger.drop(entry.root)
+        if not places_away(map(Path, this.parameters.roots), [Path(entry.root)]):
+            this.ledger.drop(entry.root)
         return None
     if look.state != "complete":
         changed = {"state": "writing", "reason": look.reason, "ready": "", "look": look_to_plain(look)}
@@ -209,12 +232,14 @@ def _starting(this: _Pass, entry: Entry) -> Entry | None:
     return entry.model_copy(update={**begun, "recipe": recipe.name, "parameters": plain})
 
 
-def _in_words(ledger: Ledger) -> str:
-    """One line: how many plates are in which state, and which of them are held."""
+def _in_words(ledger: Ledger, away: Mapping[Path, str]) -> str:
+    """One line: how many plates are in which state, which of them are held, and which places are missing."""
     counts = Counter(entry.state for entry in ledger.entries.values())
     line = ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state]) or "no plate yet"
     held = [f"{entry.root}: {entry.reason}" for entry in ledger.entries.values() if entry.state == "held"]
-    return f"{line}. Held: {listed(held, 3)}" if held else line
+    missing = [f"{place}: {why}" for place, why in away.items()]
+    named = {"Held": held, "Missing": missing}
+    return ". ".join([line, *(f"{what}: {listed(texts, 3)}" for what, texts in named.items() if texts)])
 
 
 def _completed(message: str) -> str:

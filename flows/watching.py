@@ -53,6 +53,7 @@ def find_plates(
     recipes: Sequence[Recipe] = (),
     begun: Collection[Path] = (),
     leave_out: Collection[Path] = (),
+    unlisted: dict[Path, str] | None = None,
 ) -> list[Found]:
     """The plates below the `watched` directories that were not begun, in order of their directories; no pixels.
 
@@ -60,26 +61,70 @@ def find_plates(
         recipes: of those with a pattern the directories are plates that they say are; the others are vendors'.
         begun: plates' directories; not looked into again.
         leave_out: directories of runs; neither they nor what lies below are plates. Nor is any run directory.
+        unlisted: gets each directory that is there and cannot be listed, and why; what lies below it is not known.
     """
+    missed = {} if unlisted is None else unlisted
     outside = {path.resolve() for path in leave_out} | set(begun)
     above = {folder for root in begun for folder in root.parents}
     look = partial(_opened, recipes=recipes)
-    found = {plate.root: plate for root in watched for plate in _below(root.resolve(), look, above, outside, _DEPTH)}
+    walks = (_below(root.resolve(), look, above, outside, missed, _DEPTH) for root in watched)
+    found = {plate.root: plate for walk in walks for plate in walk}
     return [found[root] for root in sorted(found)]
 
 
+def places_away(
+    watched: Iterable[Path], known: Collection[Path], unlisted: Mapping[Path, str] | None = None
+) -> dict[Path, str]:
+    """The places whose plates cannot be seen for now, and why: what is not found below them is not gone.
+
+    They are watched directories that cannot be listed, or are empty as the place of a drive is that is not mounted; and
+    directories below them that could not be listed and have plates in them.
+
+    Args:
+        known: directories of plates that were found before.
+        unlisted: what could not be listed when plates were looked for.
+    """
+    roots = [root.resolve() for root in watched]
+    missed = dict(unlisted or {})
+    away = {place: missed[place] for place in missed if place in roots or _plates_in(place, known)}
+    for root in roots:
+        try:
+            with os.scandir(root) as entries:
+                empty = all(entry.name.startswith(".") for entry in entries)
+        except OSError as error:
+            away[root] = _unlisted(error)
+            continue
+        if empty and (plates := _plates_in(root, known)):
+            away[root] = f"it is empty, and {plates} plates were found in it before"
+    return away
+
+
+def _plates_in(place: Path, known: Collection[Path]) -> int:
+    return sum(plate.is_relative_to(place) for plate in known)
+
+
+def _unlisted(error: OSError) -> str:
+    return f"it cannot be listed ({error.strerror})"
+
+
 def _below(
-    folder: Path, look: Callable[[Path], Found | None], above: set[Path], outside: set[Path], depth: int
+    folder: Path,
+    look: Callable[[Path], Found | None],
+    above: set[Path],
+    outside: set[Path],
+    missed: dict[Path, str],
+    depth: int,
 ) -> Iterator[Found]:
-    for inner in _folders(folder):
-        if inner in outside or (inner / RUN_FILE).exists():
+    for inner in _folders(folder, missed):
+        # That of os.path is no error where the directory cannot be read.
+        if inner in outside or os.path.exists(inner / RUN_FILE):
             continue
         plate = None if inner in above else look(inner)
         # A directory that holds one plate opens as that plate, which is met further down, or is not to be met.
         if plate is not None and inner.is_relative_to(plate.root):
             yield plate
         elif depth > 1:
-            yield from _below(inner, look, above, outside, depth - 1)
+            yield from _below(inner, look, above, outside, missed, depth - 1)
 
 
 def _opened(folder: Path, recipes: Sequence[Recipe]) -> Found | None:
@@ -97,12 +142,15 @@ def _has_images(folder: Path) -> bool:
     return any(name.lower().endswith(IMAGE_SUFFIXES) for _, _, names in os.walk(folder) for name in names)
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Path, missed: dict[Path, str]) -> list[Path]:
     """The visible directories in `folder`, no links: what they lead to is watched by its own name or not at all."""
     try:
         with os.scandir(folder) as entries:
             inside = [e.name for e in entries if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
-    except OSError:
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        missed[folder] = _unlisted(error)
         return []
     return [folder / name for name in sorted(inside)]
 

@@ -303,6 +303,56 @@ def test_failed_and_silent_runs_are_told_once_and_a_silent_one_gives_its_place_f
     assert "no channel Cy5" in page
 
 
+def test_watched_directory_that_goes_away_is_told_once_each_time_and_its_plates_are_kept(service: Service) -> None:
+    from prefect.states import Running
+
+    from flows.process_plate import process_plate
+
+    process_plate.to_deployment(service.deployment, concurrency_limit=1).apply()
+    drive = service.watched.with_name("drive")
+    with Webhook() as webhook:
+        (service.state / "notify.yaml").write_text(f"to: [{{webhook: '{webhook.url}'}}]\n")
+        for name in ("A", "B"):
+            service.plate(name, wells=1)
+            service.look()
+        service.plate("C", wells=1)
+        service.end(service.entries["A"], Running())
+        service.look()
+        part = service.plate("Part")
+        next(part.rglob("*_B03_w2*.[tT][iI][fF]")).unlink()
+        assert service.look(quiet=0.2) == "1 writing, 1 queued, 2 begun"
+        before = service.entries
+        assert "missing" not in (service.state / "status.html").read_text()
+
+        # The drive is not mounted: its place is gone, or is there without a file in it.
+        service.watched.rename(drive)
+        why = "it cannot be listed (No such file or directory)"
+        for _ in range(2):
+            said = service.look(quiet=0.2)
+            assert said == f"1 writing, 1 queued, 2 begun. Missing: {service.watched}: {why}"
+        assert service.entries == before
+        assert f"Watched directory {service.watched} is missing: {why}." in (service.state / "status.html").read_text()
+        service.watched.mkdir()
+        assert "it is empty, and 4 plates were found in it before" in service.look(quiet=0.2)
+        # When there is room, too, none is begun that is not there.
+        process_plate.to_deployment(service.deployment, concurrency_limit=4).apply()
+        service.look(quiet=0.2)
+        assert service.entries == before
+        service.watched.rmdir()
+        drive.rename(service.watched)
+        time.sleep(0.3)
+        assert service.look(quiet=0.2).startswith("1 held, 3 begun")
+        assert "missing: " not in (service.state / "status.html").read_text()
+        told = [(body["kind"], body["root"]) for _, body in webhook.got if body["kind"] != "held"]
+        assert told == [("root_missing", str(service.watched))]
+        assert webhook.got[0][1]["title"] == f"Watched directory {service.watched} is missing"
+
+        service.watched.rename(drive)
+        service.look()
+        service.look()
+        assert [body["kind"] for _, body in webhook.got if body["kind"] != "held"] == ["root_missing"] * 2
+
+
 def test_server_without_the_deployment_is_said(service: Service) -> None:
     service.plate("P1", wells=1)
     with pytest.raises(ClusterError, match="no deployment process-plate/other"):

@@ -230,3 +230,41 @@ def test_ledger_has_one_owner_and_survives_what_it_cannot_read(tmp_path: Path) -
     with open_ledger(tmp_path) as ledger:
         assert ledger is not None
         assert list(ledger.entries) == ["/w/other/with: a name"]
+
+
+def test_place_whose_plates_cannot_be_seen_is_named_and_one_that_is_empty_from_the_start_is_not(tmp_path: Path) -> None:
+    from flows.watching import places_away
+
+    watched, new, gone, odd = (tmp_path / name for name in ("watched", "new", "gone", "odd"))
+    for folder in (watched, new):
+        folder.mkdir()
+    odd.write_text("a file where the drive should be")
+    (watched / ".snapshot").mkdir()
+    known = [watched / "2026" / "P1", watched / "2026" / "P2"]
+    roots = [watched, new, gone, odd]
+    assert places_away(roots, known) == {
+        watched: "it is empty, and 2 plates were found in it before",
+        gone: "it cannot be listed (No such file or directory)",
+        odd: "it cannot be listed (Not a directory)",
+    }
+    known[0].mkdir(parents=True)
+    assert places_away([watched, new], known) == {}
+    # One that came back while plates were looked for had not been seen; what nobody knows plates in is passed over.
+    unlisted = {watched: "stale", watched / "lost+found": "denied", known[1]: "denied"}
+    assert places_away([watched], known, unlisted) == {watched: "stale", known[1]: "denied"}
+
+
+def test_directory_that_may_not_be_read_is_no_directory_without_plates(plate: Path, tmp_path: Path) -> None:
+    from flows.watching import find_plates
+
+    watched = tmp_path / "watched"
+    shut, seen = copied(plate, watched / "shut" / "P1").parent, copied(plate, watched / "open" / "P2")
+    shut.chmod(0)
+    try:
+        if os.access(shut, os.R_OK):
+            pytest.skip("this user may read everything")
+        unlisted: dict[Path, str] = {}
+        assert [found.root for found in find_plates([watched], unlisted=unlisted)] == [seen]
+        assert unlisted == {shut: "it cannot be listed (Permission denied)"}
+    finally:
+        shut.chmod(0o755)
