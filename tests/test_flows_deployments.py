@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flow_server import server
@@ -15,6 +17,12 @@ from flow_server import server
 __all__ = ["server"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def _fields(schema: Mapping[str, Any]) -> set[str]:
+    """What the form of a deployment asks for: the fields of the one model that its flow takes."""
+    name = schema["properties"]["parameters"]["$ref"].rpartition("/")[2]
+    return set(schema["definitions"][name]["properties"])
 
 
 def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_path: Path) -> None:
@@ -61,6 +69,12 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
     ]
     for form in ("plates", "screen"):
         assert found[form].parameters == {"parameters": {"out": "/data/runs", "cluster": "local"}}
+    # What compose and Kubernetes put their scheduler into: a run of any form would else work where the flow runs.
+    for name, deployment in found.items():
+        fields = _fields(deployment.parameter_openapi_schema)
+        given = deployment.parameters["parameters"].get("cluster")
+        assert given == ("local" if "cluster" in fields else None), name
+    assert found["train"].parameters == {"parameters": {"cluster": "local"}}
     training = found["train"].parameter_openapi_schema["definitions"]["TrainModelParameters"]
     assert training["required"] == ["annotations", "frozen", "out"]
     # Flows come with the package, and what they may read and write is said to the worker, by nobody else.
