@@ -9,14 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cluster_samples as samples
 import pytest
 import yaml
+from distributed import LocalCluster
 from test_cluster_fitting import claiming
 
 from hcs_nuclei.cluster import open_cluster, run_shards
+from hcs_nuclei.cluster.elastic import elastic_cluster
 from hcs_nuclei.errors import ClusterError
 
 SBATCH = """#!/bin/bash
@@ -140,6 +143,54 @@ def test_options_that_slurm_does_not_know_are_refused(slurm: Path) -> None:
     with (
         pytest.raises(ClusterError, match=r"slurm\.yaml describes .*quota"),
         open_cluster(cluster_file(slurm, quota=1)),
+    ):
+        pass
+
+
+MANIFEST = {"kind": "DaskCluster", "metadata": {"name": "hcs"}, "spec": {"worker": {"replicas": 8}}}
+
+
+@pytest.mark.parametrize(
+    ("described", "workers"),
+    [
+        (MANIFEST, 8),
+        ({**MANIFEST, "workers": 3}, 3),
+        ({**MANIFEST, "spec": {"worker": {}}}, 1),
+        ({"kind": "DaskCluster"}, 1),
+    ],
+    ids=["its replicas", "ours before them", "no replicas", "nothing at all"],
+)
+def test_a_manifest_has_as_many_workers_as_it_says(
+    described: dict[str, Any], workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    made: list[dict[str, Any]] = []
+
+    class KubeCluster(LocalCluster):
+        """A scheduler of this process in the place of Kubernetes'; a worker is only asked for."""
+
+        def __init__(self, custom_cluster_spec: dict[str, Any], **_: Any) -> None:
+            made.append(custom_cluster_spec)
+            super().__init__(n_workers=0, host="127.0.0.1", dashboard_address=None, processes=False, protocol="tcp://")
+
+        def scale(self, n: int) -> None:
+            asked.append(n)
+
+    package = SimpleNamespace(KubeCluster=KubeCluster)
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", package)  # type: ignore[arg-type]
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(described))
+    with elastic_cluster(f"kubernetes:{tmp_path / 'cluster.yaml'}"):
+        assert asked == [workers]
+    # What is ours is not Kubernetes'.
+    assert made == [{name: value for name, value in described.items() if name != "workers"}]
+
+
+@pytest.mark.parametrize("replicas", [0, "many", None])
+def test_replicas_that_are_no_number_are_refused(replicas: object, tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({**MANIFEST, "spec": {"worker": {"replicas": replicas}}}))
+    with (
+        pytest.raises(ClusterError, match=rf"spec\.worker\.replicas is {replicas!r}"),
+        open_cluster(f"kubernetes:{tmp_path / 'cluster.yaml'}"),
     ):
         pass
 

@@ -45,7 +45,7 @@ def elastic_cluster(spec: str) -> Iterator[tuple[Client, float]]:
     path = Path(name)
     options = _read(kind, path)
     wait_s = 60 * _number(options.pop("wait_minutes", _WAIT_MINUTES), "wait_minutes", path)
-    workers = int(_number(options.pop("workers", 1), "workers", path))
+    workers = _workers(options, path)
     package = _package(kind)
     start = _slurm if kind == "slurm" else _kubernetes
     # A worker that went away with its node is asked for anew as soon as it is missed.
@@ -121,6 +121,18 @@ def _kubernetes(package: Any, options: dict[str, Any], path: Path, _: ExitStack)
         raise ValueError(f"expected `kind: DaskCluster`, found {options.get('kind')!r}")
     namespace = options.get("metadata", {}).get("namespace")
     return package.KubeCluster(custom_cluster_spec=options, namespace=namespace, quiet=True)
+
+
+def _workers(options: dict[str, Any], path: Path) -> int:
+    """How many are asked for: `workers`, else what a manifest of a DaskCluster says itself, else one."""
+    if "workers" in options:
+        return int(_number(options.pop("workers"), "workers", path))
+    found: Any = options
+    for name in ("spec", "worker", "replicas"):
+        if not isinstance(found, dict) or name not in found:
+            return 1
+        found = found[name]
+    return int(_number(found, "spec.worker.replicas", path))
 
 
 def _package(kind: str) -> Any:
