@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import yaml
 
 from flows.roots import ALLOWED_ROOTS
 from hcs_nuclei.errors import SettingsError
+from hcs_nuclei.metrics import METRICS_FILE
 from hcs_nuclei.settings.loading import load_settings
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
@@ -24,6 +26,20 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encodin
 @pytest.mark.parametrize("script", [*DEPLOY.rglob("*.sh"), *DEPLOY.rglob("*.sbatch")], ids=lambda path: path.name)
 def test_scripts_are_bash(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_job_tells_the_command_itself_before_its_time_is_over(tmp_path: Path) -> None:
+    script = DEPLOY / "slurm" / "process.sbatch"
+    # Without B: SLURM tells the steps of a job alone, and there is none.
+    assert re.search(r"(?m)^#SBATCH --signal=B:INT@\d+$", script.read_text(encoding="utf-8"))
+    command = tmp_path / "hcs-nuclei"
+    command.write_text('#!/bin/sh\necho "$$ $*"\n')
+    command.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    batch = [shutil.which("bash") or "bash", str(script), "a plate", "runs"]
+    with subprocess.Popen(batch, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True) as job:
+        said = job.communicate(timeout=60)[0]
+    assert said == f"{job.pid} process a plate --out runs --no-prefect\n"
 
 
 def test_variables_of_compose_are_in_its_example() -> None:
@@ -81,12 +97,14 @@ def test_kubernetes_gives_flows_what_compose_gives_them(prefect_variables: set[s
         [container] = pods[pod]["containers"]
         environment = {one["name"]: one.get("value") for one in container["env"]}
         ours = COMPOSE["services"][service]["environment"]
-        # The page of Dask is behind loopback there, so there is no link to it.
-        assert set(environment) == set(ours) - {"DASK_DISTRIBUTED__DASHBOARD__LINK"}
+        assert set(environment) == set(ours)
         assert {name for name in environment if name.startswith("PREFECT_")} <= prefect_variables
-        assert environment.get(ALLOWED_ROOTS) == ours.get(ALLOWED_ROOTS)
+        for name in (ALLOWED_ROOTS, METRICS_FILE, "DASK_DISTRIBUTED__DASHBOARD__LINK"):
+            assert environment.get(name) == ours.get(name)
     [worker], [deploy] = pods["hcs-nuclei-prefect-worker"]["containers"], pods["hcs-nuclei-deploy"]["containers"]
     assert worker["command"] == COMPOSE["services"]["prefect-worker"]["entrypoint"]
+    # A pool that is not there yet is waited for: the one that Prefect would make is open to any environment.
+    assert "--no-create-pool-if-not-found" in worker["command"]
     [script] = COMPOSE["services"]["deploy"]["command"]
     assert deploy["args"] == [script.replace("tls://scheduler:", "tls://hcs-nuclei-scheduler:")]
 
@@ -145,6 +163,50 @@ def test_how_to_makes_the_secrets_and_names_the_claims_of_kubernetes() -> None:
     assert secrets == {name for name in made if "$" not in name}
     section = page.partition("## With Kubernetes")[2].partition("\n## ")[0]
     assert {claim for claim in _named(trees, {"claimName"}) if f"`{claim}`" not in section} == set()
+
+
+def test_how_to_makes_the_directory_of_recipes_that_the_watcher_reads() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    [watch] = [one["parameters"]["parameters"] for one in deployments if one["name"] == "watch"]
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
+    for heading in ("With compose", "With Kubernetes"):
+        section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        assert re.search(rf"mkdir -p {watch['recipes']}\b", section), heading
+
+
+def test_dask_page_in_kubernetes_is_where_the_link_of_a_run_leads() -> None:
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
+    forwarded = re.search(r"kubectl port-forward deployment/(\S+)-scheduler (\d+)", page)
+    assert forwarded is not None
+    [dask], pods = _manifests("DaskCluster"), _in_kubernetes()
+    assert forwarded[1] == dask["metadata"]["name"]
+    [scheduler], [worker] = pods["dask scheduler"]["containers"], pods["hcs-nuclei-prefect-worker"]["containers"]
+    # A forwarded port comes out on the pod's loopback.
+    assert f"127.0.0.1:{forwarded[2]}" in scheduler["args"]
+    environment = {one["name"]: one.get("value") for one in worker["env"]}
+    assert environment["DASK_DISTRIBUTED__DASHBOARD__LINK"] == f"http://127.0.0.1:{forwarded[2]}/status"
+
+
+def test_every_dask_worker_has_its_share_of_the_cores_and_is_never_paused() -> None:
+    compose = COMPOSE["services"]["worker"]["environment"]
+    [pod] = _in_kubernetes()["dask worker"]["containers"]
+    unit = (DEPLOY / "systemd" / "hcs-nuclei-worker.service").read_text(encoding="utf-8")
+    given = dict(re.findall(r"(?m)^Environment=(\w+)=(.*)$", unit))
+    for environment in (compose, given, {one["name"]: one["value"] for one in pod["env"]}):
+        assert set(environment) == {"TF_NUM_INTRAOP_THREADS", "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE"}
+        assert environment["DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE"] == "false"
+
+
+def test_unit_of_the_service_writes_to_its_own_directory_and_ends_well() -> None:
+    unit = (DEPLOY / "systemd" / "hcs-nuclei.service").read_text(encoding="utf-8")
+    [directory] = re.findall(r"(?m)^StateDirectory=(.+)$", unit)
+    # Those of a user are closed to it.
+    assert "ProtectHome=true" in unit
+    for variable in ("HOME", "HCS_NUCLEI_HOME"):
+        assert re.search(rf"(?m)^Environment=(?:\S+ )*{variable}=/var/lib/{directory}(?: |$)", unit), variable
+    # `serve` says 130 after SIGINT, as after Ctrl-C.
+    assert "KillSignal=SIGINT" in unit
+    assert "SuccessExitStatus=130" in unit
 
 
 def test_values_of_prefects_chart_are_those_of_compose(prefect_variables: set[str]) -> None:
