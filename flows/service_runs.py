@@ -14,10 +14,9 @@ from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
 
 from flows.endings import QUARANTINED
-from flows.heartbeats import why_lost
+from flows.heartbeats import end_lost, was_cancelling, why_lost
 from flows.ledger import DONE, UNDER_WAY, Entry, State
 from hcs_nuclei.errors import ClusterError, RunConflictError
 from hcs_nuclei.outputs.provenance import read_record
@@ -110,13 +109,15 @@ def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entr
     if state is None:
         return entry
     if (lost := why_lost(client, run, stale)) is not None:
-        state = Crashed(message=lost)
-        client.set_flow_run_state(run.id, state, force=True)
+        state = end_lost(client, run, lost)
     became, message = _ENDS.get(state.type, "begun"), state.message or ""
     if became == "completed" and state.name == QUARANTINED:
         became = "quarantined"
     if became == "cancelled" and message == _RUNNER_STOPPED:
         became, message = "crashed", STOPPED
+    # What an automation or a worker that stops ends does not ask whether somebody had cancelled it.
+    if became == "crashed" and entry.state in {*UNDER_WAY, "cancelled"} and was_cancelling(client, run):
+        became = "cancelled"
     if became not in {"begun", *DONE} and _finished_otherwise(entry):
         became, message = "completed", "finished by another run"
     if became == "begun":

@@ -19,13 +19,13 @@ from typing import Any
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, State
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.schedules import Cron
-from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 
+from flows.heartbeats import end_lost
 from flows.mail_digest import mail_digest
 from flows.notify_settings import Mail, Notify, read_notify
 from flows.outages import outlast_outages
@@ -84,14 +84,16 @@ def _deployment(flow: Flow[Any, Any], name: str, **others: Any) -> RunnerDeploym
 
 
 def end_orphans() -> None:
-    """End the runs that a former worker of this server left running: it was the only one, and it is gone."""
+    """End the runs that a former worker of this server left running: it was the only one, and it is gone.
+
+    What somebody had cancelled is cancelled, and not begun again.
+    """
     with get_client(sync_client=True) as client:
         alive = FlowRunFilter.model_validate({"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}})
         for run in client.read_flow_runs(flow_run_filter=alive):
             if run.deployment_id is None and run.parent_task_run_id is None:
                 continue  # somebody's own, at a shell
-            state: State[Any] = Crashed(message="The service was ended from outside while this ran.")
-            client.set_flow_run_state(run.id, state, force=True)
+            end_lost(client, run, "The service was ended from outside while this ran.")
 
 
 def main() -> None:

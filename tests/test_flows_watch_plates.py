@@ -268,7 +268,6 @@ def test_ends_of_runs_are_kept_and_what_was_ended_from_outside_is_begun_again(se
 
 
 def test_failed_and_silent_runs_are_told_once_and_a_silent_one_gives_its_place_free(service: Service) -> None:
-    from prefect.client.orchestration import get_client
     from prefect.states import Failed, Running
 
     with Webhook() as webhook:
@@ -280,14 +279,7 @@ def test_failed_and_silent_runs_are_told_once_and_a_silent_one_gives_its_place_f
         service.end(entries["Wrong"], Failed(message="no channel Cy5"))
         for name, minutes in (("Silent", 20), ("Alive", 5)):
             service.end(entries[name], Running())
-            beat = {
-                "id": str(uuid4()),
-                "event": "prefect.flow-run.heartbeat",
-                "occurred": (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(),
-                "resource": {"prefect.resource.id": f"prefect.flow-run.{entries[name].flow_run}"},
-            }
-            with get_client(sync_client=True) as client:
-                client.request("POST", "/events", json=[beat])
+            _beat(entries[name], minutes=minutes)
         end = time.monotonic() + 60  # the server keeps events some seconds before they can be asked for
         while service.entries["Silent"].attempt == 1 and time.monotonic() < end:
             service.look()
@@ -301,6 +293,74 @@ def test_failed_and_silent_runs_are_told_once_and_a_silent_one_gives_its_place_f
     assert told == [("failed", "Wrong"), ("heartbeat", "Silent")]
     page = (service.state / "status.html").read_text()
     assert "no channel Cy5" in page
+
+
+def test_cancelled_run_whose_process_is_gone_ends_as_cancelled_and_is_not_begun_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.states import Cancelled, Cancelling, Crashed, Running
+
+    from flows import heartbeats
+    from flows.service_worker import end_orphans
+
+    for name in ("Silent", "Beating", "Never", "Automation", "Stopped", "Left", "Again"):
+        service.plate(name, wells=1)
+    service.look()
+    entries = service.entries
+    for name in entries:
+        service.end(entries[name], Running())
+        service.end(entries[name], Cancelling())
+    (service.state / "notify.yaml").write_text("stale_minutes: 10\n")
+    _beat(entries["Silent"], minutes=20)
+    _beat(entries["Beating"], minutes=5)
+    # Ended by who does not ask what it was.
+    service.end(entries["Automation"], Crashed(message="The run's heartbeat stopped"))
+    service.end(entries["Stopped"], Cancelled(message="Runner is shutting down."))
+    service.end(entries["Again"], Running())
+    service.end(entries["Again"], Crashed(message="killed"))
+    end = time.monotonic() + 60  # the server keeps events some seconds before they can be asked for
+    while service.entries["Silent"].state == "begun" and time.monotonic() < end:
+        service.look()
+    found = service.entries
+    assert {name for name in found if found[name].state == "cancelled"} == {"Silent", "Automation", "Stopped"}
+    assert found["Silent"].reason.startswith("The run's heartbeat stopped at ")
+    assert [(found[name].state, found[name].reason) for name in ("Beating", "Never", "Left")] == [
+        ("begun", "cancelling")
+    ] * 3
+    assert found["Again"].attempt == 2  # it was run again after it had been cancelled
+
+    # One without any heartbeat had ten minutes for its end.
+    monkeypatch.setattr(heartbeats, "STARTS_WITHIN", timedelta())
+    (service.state / "notify.yaml").write_text("stale_minutes: 0.001\n")
+    service.end(entries["Left"], Running())
+    service.look()
+    assert service.entries["Never"].state == "cancelled"
+    assert service.entries["Left"].state == "begun"
+
+    service.end(entries["Left"], Cancelling())
+    service.end(found["Again"], Running())
+    end_orphans()
+    service.look()
+    assert service.entries["Left"].state == "cancelled"
+    assert service.entries["Again"].attempt == 3
+    states = {str(run.id): run.state.type.value for run in service.runs}
+    cancelled = {"Silent", "Never", "Left", "Stopped"}
+    assert {states[entries[name].flow_run] for name in cancelled} == {"CANCELLED"}
+    assert len(service.runs) == 7 + 2
+
+
+def _beat(entry: Any, *, minutes: float) -> None:
+    """The server gets a heartbeat of the plate's run of so many minutes ago."""
+    from prefect.client.orchestration import get_client
+
+    beat = {
+        "id": str(uuid4()),
+        "event": "prefect.flow-run.heartbeat",
+        "occurred": (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(),
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{entry.flow_run}"},
+    }
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=[beat])
 
 
 def test_watched_directory_that_goes_away_is_told_once_each_time_and_its_plates_are_kept(service: Service) -> None:
