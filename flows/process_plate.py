@@ -23,11 +23,15 @@ from flows.result_display import result_line, show_result
 from flows.server import prefect_server
 from flows.steps import run_step
 from hcs_nuclei.cluster import open_cluster, performance_report
+from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.pipeline import (
     Origin,
+    Plan,
     Progress,
     RunFollower,
+    RunLock,
     RunResult,
+    alone_in,
     begin_run,
     end_run,
     follow_run,
@@ -91,7 +95,14 @@ def _process(parameters: ProcessPlateParameters, follower: RunFollower) -> RunRe
     again = {"overwrite": parameters.overwrite, "retry_failed": parameters.retry_failed}
     prepare = partial(prepare_plate, parameters.plate, Path(parameters.out), parameters.settings, **again)
     plan, card = run_step("Prepare", prepare)
-    follower.begin(plan, card, **again)
+    with alone_in(plan.context.run_dir) as lock:
+        follower.begin(plan, card, **again)
+        return _process_prepared(parameters, follower, plan, card, lock)
+
+
+def _process_prepared(
+    parameters: ProcessPlateParameters, follower: RunFollower, plan: Plan, card: ModelCard, lock: RunLock
+) -> RunResult:
     wells = plan.plate.wells
     display = ProgressDisplay(
         _LISTENER.get(), sum(len(well.fields) for well in wells) * plan.context.timepoints / len(wells)
@@ -107,7 +118,8 @@ def _process(parameters: ProcessPlateParameters, follower: RunFollower) -> RunRe
             performance_report(client, report, get_run_logger().warning),
         ):
             show_dashboard(plan.context.plate, client)
-            plan = run_step("Calibrate", partial(begin_run, client, plan, card, show, overwrite=parameters.overwrite))
+            begin = partial(begin_run, client, plan, card, show, overwrite=parameters.overwrite, lock=lock)
+            plan = run_step("Calibrate", begin)
             show(progress("calibrate"))
             summaries = run_step("Process wells", partial(process_wells, client, plan, show))
     result = run_step("Finish", partial(end_run, plan, summaries, show))

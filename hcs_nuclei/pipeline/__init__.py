@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hcs_nuclei.pipeline.alone import RunLock, alone_in
 from hcs_nuclei.pipeline.following import Origin, RunFollower, follow_run, note_recipe
 from hcs_nuclei.pipeline.plan import Context, Plan, RunResult, Shard, WellJob
 from hcs_nuclei.pipeline.prepare import prepare_plate
@@ -21,9 +22,11 @@ __all__ = [
     "Plan",
     "Progress",
     "RunFollower",
+    "RunLock",
     "RunResult",
     "Shard",
     "WellJob",
+    "alone_in",
     "begin_run",
     "end_run",
     "follow_run",

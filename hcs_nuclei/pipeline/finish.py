@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from hcs_nuclei.outputs.provenance import Outcome, RunRecord, read_record, write
 from hcs_nuclei.outputs.reading import read_fields
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.tables import finish_tables
+from hcs_nuclei.pipeline.alone import alone_in
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions, rules_of
 from hcs_nuclei.pipeline.following import note_remade
 from hcs_nuclei.pipeline.plan import STORE, Plan
@@ -75,26 +77,29 @@ def remake_plates(
     Raises:
         LayoutError: the layout or the exclusions cannot be read, or do not fit the plate.
         OutputError: the run was not finished.
-        RunConflictError: there is no ``run.json`` of this version.
+        RunConflictError: there is no ``run.json`` of this version, or another run writes there.
         SettingsError: a flag or gate cannot be applied to the plate.
     """
-    asked = partial(_asked, layout=layout, exclusions=exclusions, qc=qc, recipe=recipe)
-    records = {run: read_record(run) for run in runs}
-    unknown = [str(run) for run, record in records.items() if record is None]
-    if unknown and ((layout, exclusions) != ("auto", "auto") or qc or recipe):
-        raise RunConflictError(
-            f"{', '.join(unknown)}: no run.json there, so it cannot be told what a layout, exclusions, flags or gates "
-            "must fit. Process the plate again with --overwrite."
-        )
-    remade = {run: _treated(run, record, asked(record.settings)) for run, record in records.items() if record}
-    for run in runs:
-        if run in remade:
-            record = remade[run][-1]
-            if fault := note_remade(run.resolve().name, records[run] or record, record, reason):
-                warn(fault)
-            _write_tables(run, *remade[run])
-        else:
-            write_report(run)
+    with ExitStack() as stack:
+        for run in dict.fromkeys(runs):
+            stack.enter_context(alone_in(run))
+        asked = partial(_asked, layout=layout, exclusions=exclusions, qc=qc, recipe=recipe)
+        records = {run: read_record(run) for run in runs}
+        unknown = [str(run) for run, record in records.items() if record is None]
+        if unknown and ((layout, exclusions) != ("auto", "auto") or qc or recipe):
+            raise RunConflictError(
+                f"{', '.join(unknown)}: no run.json there, so it cannot be told what a layout, exclusions, flags or "
+                "gates must fit. Process the plate again with --overwrite."
+            )
+        remade = {run: _treated(run, record, asked(record.settings)) for run, record in records.items() if record}
+        for run in runs:
+            if run in remade:
+                record = remade[run][-1]
+                if fault := note_remade(run.resolve().name, records[run] or record, record, reason):
+                    warn(fault)
+                _write_tables(run, *remade[run])
+            else:
+                write_report(run)
 
 
 def _asked(settings: Settings, layout: str, exclusions: str, qc: str | None, recipe: Settings | None) -> Settings:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from hcs_nuclei.outputs.ome_zarr import begin_store
 from hcs_nuclei.outputs.provenance import Calibration, write_record
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.pipeline.access import shared_access
+from hcs_nuclei.pipeline.alone import RunLock, alone_in
 from hcs_nuclei.pipeline.calibrate import calibrate_plate, files_of_sample, lit_sample, sample_fields
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.following import Origin, RunFollower, follow_run
@@ -94,8 +96,10 @@ def process_plate(
 
     clock = _Clock()
     again = {"overwrite": overwrite, "retry_failed": retry_failed}
-    with follow_run(Origin(recipe, reason)) as follower:
+    with ExitStack() as stack:
+        follower = stack.enter_context(follow_run(Origin(recipe, reason)))
         plan, card = prepare_plate(plate, Path(out), settings or Settings(), **again)
+        lock = stack.enter_context(alone_in(plan.context.run_dir))
         follower.begin(plan, card, **again)
         show = followed_progress(follower, on_progress)
         show(Progress("prepare", plan.context.plate, plan.finished, len(plan.plate.wells)))
@@ -107,7 +111,7 @@ def process_plate(
                 reported(client, performance_file(plan) if performance_report else None, logger.warning),
             ):
                 clock.ends("cluster")
-                plan = begin_run(client, plan, card, show, overwrite=overwrite)
+                plan = begin_run(client, plan, card, show, overwrite=overwrite, lock=lock)
                 show(Progress("calibrate", plan.context.plate, plan.finished, len(plan.plate.wells)))
                 clock.ends("calibrate")
                 summaries = process_wells(client, plan, show)
@@ -141,20 +145,33 @@ def begin_run(
     on_progress: OnProgress = lambda _: None,
     *,
     overwrite: bool = False,
+    lock: RunLock | None = None,
 ) -> Plan:
     """Calibrate (once for a plate), write ``run.json`` and the store's skeleton: from here on the run can be resumed.
 
+    Args:
+        client: of the cluster.
+        plan: what is to be done.
+        card: of the model.
+        on_progress: called in this thread.
+        overwrite: put the former results aside.
+        lock: of the run directory, taken before anything is written there; None where nobody else can be at work.
+
     Raises:
         ModelError: the model is not the one that the plan was made with; nothing has been written.
+        RunConflictError: another run writes there; nothing has been written.
         ClusterError: no worker reaches plate, output and model, or none could calibrate; nothing has been written.
         RunFailedError: the run directory cannot be written any more.
     """
     plan = _calibrated(client, plan, card, on_progress)
     context = plan.context
     try:
+        context.run_dir.mkdir(parents=True, exist_ok=True)
+        if lock is not None:
+            lock.take()
         if overwrite:
             set_aside(context.run_dir)
-        (context.run_dir / "nuclei").mkdir(parents=True, exist_ok=True)
+        (context.run_dir / "nuclei").mkdir(exist_ok=True)
         for job in plan.outstanding:
             # A well that is made again is not done until it is: its old table must not outlive its old label images.
             well_table_path(context.run_dir, job.well.name).unlink(missing_ok=True)
