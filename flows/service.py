@@ -20,6 +20,7 @@ from flows.metrics_page import metrics_page
 from flows.parameters import WatchPlatesParameters
 from flows.roots import ALLOWED_ROOTS
 from flows.server import check_server, server_process
+from flows.silent_passes import PassWatch, passes_watched
 from hcs_nuclei.errors import ClusterError, OutputError, RunConflictError, RunFailedError
 from hcs_nuclei.metrics import METRICS_FILE, MetricsFile
 
@@ -86,6 +87,7 @@ def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
         say(f"Recipes:             {options.watch.recipes or 'none, so every plate gets the default settings'}")
         say(f"Service directory:   {state} (logs in logs/)")
         say("Ctrl-C stops it; a plate that is being processed goes on at the next start.")
+        stack.enter_context(passes_watched(PassWatch(state, options.every, url, say)))
         worker.supervise(say)
 
 
@@ -223,6 +225,8 @@ def _server_environ(state: Path, port: int) -> dict[str, str]:
         # A pass a minute is half a million runs a year: those older than 90 days go.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "true",
         "PREFECT_SERVER_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        # By default any page that is open in a browser here may call the server, which starts what it is told to.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{port},http://localhost:{port}",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
     return {**own, **os.environ}

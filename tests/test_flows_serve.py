@@ -148,6 +148,12 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert {c.laddr.ip for c in connections} == {"127.0.0.1"}
     assert {c.raddr.ip for c in connections if c.raddr} == {"127.0.0.1"}
 
+    # A page from elsewhere that is open in a browser on this machine is not let in.
+    for origin, may in ((f"http://127.0.0.1:{served.port}", True), ("http://elsewhere.example", False)):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        answer = httpx.options(f"{served.api}/deployments/filter", headers=asked, timeout=60)
+        assert (answer.headers.get("access-control-allow-origin") == origin) is may
+
     # As the web page cancels a run.
     workers = served.dask_workers
     cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
