@@ -30,6 +30,8 @@ def import_keras() -> Any:
     """The ``keras`` module on its configured backend; what it says that matters is passed on to stderr."""
     if "keras" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # Else the first process on a GPU takes all of its memory, and a training beside the workers finds none.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         with _without_chatter():
             import keras
 
