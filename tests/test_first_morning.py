@@ -36,7 +36,8 @@ def test_status_of_last_nights_wells(morning: dict[str, Any]) -> None:
 
 def test_z_prime_by_plate(morning: dict[str, Any]) -> None:
     table = morning["z_prime"]
-    assert table.index.tolist() == ["SIM-0001"]
+    assert table.index.get_level_values("Metadata_Plate").tolist() == ["SIM-0001"]
+    assert table.index.get_level_values("Metadata_Control").tolist() == ["poscon"]
     assert {"Metadata_Density_per_mm2", "Median_Nuclei_AreaShape_Area"} <= set(table.columns)
     assert (table < 1).all().all()
 

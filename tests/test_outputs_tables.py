@@ -220,7 +220,8 @@ def test_well_rows_full_empty_failed_incomplete(tmp_path: Path) -> None:
     assert failed["error"] == "fields 1, 2: the file ends early"
     assert part["error"] == "field 2: the file ends early"
     assert [row["Metadata_Object_Count"] for row in wells.values()] == [4, 0, None, 5]
-    assert [row["Metadata_Object_Count_PerField"] for row in wells.values()] == [2.0, 0.0, None, 5.0]
+    # The blank field of the full well holds one nucleus of its four, and does not count.
+    assert [row["Metadata_Object_Count_PerField"] for row in wells.values()] == [3.0, 0.0, None, 5.0]
     assert [row["Metadata_Site_Count"] for row in wells.values()] == [2, 2, 0, 1]
     assert {row["Metadata_Site_Count_Expected"] for row in wells.values()} == {2}
     # 200 × 100 pixels of 0.5 µm are 0.005 mm². The blank field of the full well counts in numbers, not in figures.

@@ -116,6 +116,22 @@ def test_maps_have_one_scale_and_hatch_what_failed(page: Page) -> None:
     assert not first[5, 5, ..., 3].any()
 
 
+def test_a_well_that_does_not_count_is_crossed_out_and_not_coloured(tmp_path: Path) -> None:
+    plate = make_plate(["A01", "H12"], fields=1, name="blurred")
+    blurred = {"H12": {"Metadata_QC_Blank": True}}
+    run = write_run(tmp_path / "blurred", plate, {"A01": (3,), "H12": (5,)}, field_columns=blurred)
+    page = Page(write_screen([run], tmp_path / "screen.html").read_text(encoding="utf-8"))
+    [drawn] = [picture_of(e.attributes["src"].partition(",")[2], "RGBA") for e in page.every if e.tag == "img"][:1]
+    wells = drawn.reshape(8, 8, 12, 8, 4).transpose(0, 2, 1, 3, 4)
+    white, grey = [255, 255, 255, 255], [91, 100, 114, 255]
+    assert [wells[7, 11, 3, 3].tolist(), wells[7, 11, 0, 3].tolist()] == [grey, white]
+    assert wells[0, 0, 3, 3].tolist() not in (white, grey)
+
+    figures = write_figures(run, tmp_path / "figures")
+    assert figures
+    assert all(figure.stat().st_size for figure in figures)
+
+
 def test_z_prime_of_each_plate_stands_in_its_row(page: Page, runs: list[Path]) -> None:
     rows = [e for e in page.of_id("plates").inside if e.tag == "tr"][1:]
     shown = [[cell.text.strip() for cell in row.inside if cell.tag == "td"][5] for row in rows]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: A slide is 16:9; at this width its text is read from the back of a room.
 _SIZE, _DPI = (10.0, 5.625), 160
 _KINDS = {"negcon": "#10151c", "poscon": "#d6117e", "others": "#31688e"}
+#: How wells are drawn whose value is none, or is not to be read.
+_HATCHES = {"failed": ("////", "#a3283a"), "excluded": ("xx", "#5b6472")}
 _CURVES_ON_A_SLIDE = 12
 
 
@@ -84,7 +86,7 @@ def _axis(column: WellColumn) -> str:
 
 
 def _plate(run: Run, column: WellColumn) -> Figure:
-    """The plate map: controls outlined, wells that were not measured hatched."""
+    """The plate map: controls outlined, wells that were not measured hatched, those that do not count crossed."""
     from matplotlib.patches import Rectangle
 
     values = np.full((len(run.map.rows), run.map.columns), np.nan)
@@ -95,10 +97,13 @@ def _plate(run: Run, column: WellColumn) -> Figure:
     for cell in run.map.cells:
         if cell.index is None:
             continue
-        values[cell.row - 1, cell.column - 1] = column.values[0, cell.index]
         corner, kind = (cell.column - 0.5, cell.row - 0.5), run.map.controls[cell.index][:6]
-        if run.map.states[0][cell.index] == "failed":
-            axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="#a3283a", linewidth=0))
+        state = run.map.states[0][cell.index]
+        if state != "excluded":
+            values[cell.row - 1, cell.column - 1] = column.values[0, cell.index]
+        if state in _HATCHES:
+            hatch, colour = _HATCHES[state]
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch=hatch, edgecolor=colour, linewidth=0))
         if kind in _KINDS:
             inside = (corner[0] + 0.06, corner[1] + 0.06)
             axes.add_patch(
@@ -114,7 +119,8 @@ def _plate(run: Run, column: WellColumn) -> Figure:
     beyond = bool(known.size and known.min() < low), bool(known.size and known.max() > high)
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
     figure.colorbar(image, ax=axes, label=_axis(column), extend=extend)
-    axes.set_xlabel("outlined: negative (black) and positive (pink) controls; hatched: not measured", fontsize=9)
+    marks = "outlined: negative (black), positive (pink) controls; hatched: not measured; crossed: does not count"
+    axes.set_xlabel(marks, fontsize=9)
     return figure
 
 

@@ -34,6 +34,7 @@ _DENSITY, _PER_FIELD = "Metadata_Density_per_mm2", "Metadata_Object_Count_PerFie
 #: Edge of a well in a small plate map, px, and what marks a control.
 _WELL = 8
 _NOTHING, _FAULT, _PAPER, _NEGCON, _POSCON = "#d8dce2", "#a3283a", "#ffffff", "#10151c", "#d6117e"
+_CROSS = "#5b6472"
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ def _words(controls: Sequence[npt.NDArray[np.float64]]) -> str:
 
 
 def _map(plate: ScreenPlate, readout: str, limits: tuple[float, float]) -> str:
-    """The plate as a PNG in base64: controls outlined, wells that were not measured hatched, unexpected ones clear."""
+    """The plate as a PNG in base64: controls outlined, wells that were not measured hatched, those that do not count
+    crossed out, unexpected ones clear."""
     fills = colours(plate.columns[readout].values[0], limits, plate.map.palette)
     pixels = np.zeros((len(plate.map.rows) * _WELL, plate.map.columns * _WELL, 4), dtype=np.uint8)
     for cell in plate.map.cells:
@@ -183,10 +185,13 @@ def _map(plate: ScreenPlate, readout: str, limits: tuple[float, float]) -> str:
             well[:] = _rgba(_NEGCON if control.startswith("negcon") else _POSCON)
             well = well[1:-1, 1:-1]
         well[:] = _rgba(fills[cell.index] or _NOTHING)
-        if plate.map.states[0][cell.index] == "failed":
-            y, x = np.indices(well.shape[:2])
+        state, (y, x) = plate.map.states[0][cell.index], np.indices(well.shape[:2])
+        if state == "failed":
             well[:] = _rgba(_PAPER)
             well[(x + y) % 4 < 2] = _rgba(_FAULT)
+        elif state == "excluded":
+            well[:] = _rgba(_PAPER)
+            well[(x == y) | (x + y == well.shape[0] - 1)] = _rgba(_CROSS)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -58,7 +58,7 @@ def well_row(
         "Metadata_Exclusion_Reason": _by_field(fields, "Metadata_Exclusion_Reason"),
         "Metadata_QC_TooFewFields": not enough,
         "Metadata_Object_Count": count,
-        "Metadata_Object_Count_PerField": None if count is None else count / len(measured),
+        "Metadata_Object_Count_PerField": _per_field(valid) if enough else None,
         "Metadata_Density_per_mm2": _density(valid, nuclei) if enough else None,
         "Metadata_NuclearAreaFraction": _area_fraction(valid) if enough else None,
         **{f"{name}_Fields": sum(bool(row[name]) for row in measured) if measured else None for name in _FLAGS},
@@ -83,6 +83,11 @@ def _by_field(fields: Sequence[Mapping[str, Any]], column: str) -> str:
     return "; ".join(
         f"field{'s' if len(which) > 1 else ''} {', '.join(which)}: {text}" for text, which in numbers.items()
     )
+
+
+def _per_field(valid: Sequence[Mapping[str, Any]]) -> float:
+    """Nuclei of a valid field: what is read where no pixel size gives a density, so lost fields must not lower it."""
+    return float(sum(row["Metadata_Object_Count"] for row in valid) / len(valid))
 
 
 def _density(valid: Sequence[Mapping[str, Any]], nuclei: Arrays) -> float | None:
