@@ -30,7 +30,7 @@ from hcs_nuclei.files import replace_file
 _TIMEOUT_S = 10.0
 #: What could not be delivered for so long is of no use any more.
 _KEPT = timedelta(days=3)
-Kind = Literal["failed", "crashed", "heartbeat", "quarantined", "held", "none_finished", "root_missing"]
+Kind = Literal["failed", "crashed", "heartbeat", "quarantined", "held", "none_finished", "root_missing", "no_watcher"]
 _TITLES: dict[str, str] = {
     "failed": "failed",
     "crashed": "was ended from outside",
@@ -145,12 +145,13 @@ class Outbox:
         self._write(message)
         return True
 
-    def send(self, targets: Iterable[Target], warn: Callable[[str], None]) -> None:
-        """Send what was not delivered; a place that does not answer is left alone until the next pass."""
+    def send(self, targets: Iterable[Target], warn: Callable[[str], None], *, only: Message | None = None) -> None:
+        """Send what was not delivered, or `only` that; a place that does not answer is left alone until next time."""
         pending = []
         for path in sorted(self._directory.glob("[!.]*.json")):
             with suppress(ValidationError):  # another version wrote it
                 pending.append(Message.model_validate_json(path.read_bytes()))
+        pending = [message for message in pending if only is None or message.key == only.key]
         for number, target in enumerate(targets, 1):
             for message in pending:
                 if target.key in message.delivered or _age(message) > _KEPT:
