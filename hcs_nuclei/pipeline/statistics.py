@@ -27,7 +27,7 @@ from hcs_nuclei.screening.plate_statistics import (
     effect_rows,
     replicate_rows,
 )
-from hcs_nuclei.screening.treated_wells import TreatedWells
+from hcs_nuclei.screening.treated_wells import REAGENTS, TreatedWells
 from hcs_nuclei.settings import Settings, StatisticsSettings
 from hcs_nuclei.settings.statistics import NUCLEAR
 
@@ -147,7 +147,7 @@ class PlateStatistics:
             write_rows(run_dir / f"{name}.parquet", rows, columns)
         if statistics and DENSITY in self.readouts and DENSITY not in self._names(wells):
             warnings.append(
-                "The size of a pixel is not known, so there is no density: nuclei per measured field stand in for it."
+                "The size of a pixel is not known, so there is no density: nuclei per valid field stand in for it."
             )
         return (
             *dict.fromkeys(warnings),
@@ -188,7 +188,7 @@ _TREATMENT = (
     "Metadata_Row",
     "Metadata_Column",
     "Metadata_control_type",
-    "Metadata_Compound",
+    *(f"Metadata_{name}" for name in REAGENTS),
     "Metadata_Concentration",
     "Metadata_Concentration_unit",
     "Metadata_Replicate",

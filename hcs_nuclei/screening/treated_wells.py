@@ -24,6 +24,11 @@ class Treatment:
     unit: str | None
 
 
+#: Columns of a layout that say what a well got; the first that says anything of a well is what is told apart. With the
+#: compound alone, all siRNAs of a plate, or all samples of a library at one dose, would be one treatment.
+REAGENTS = ("Compound", "broad_sample", "siRNA", "sgRNA", "gene", "gene_symbol", "Gene")
+
+
 @dataclass(frozen=True)
 class DoseSeries:
     """The wells of one compound at doses above 0: their indices (n,), and the units that the layout gives them."""
@@ -64,7 +69,7 @@ class TreatedWells:
             np.asarray(table["Metadata_Row"], dtype=np.intp),
             np.asarray(table["Metadata_Column"], dtype=np.intp),
             texts("control_type"),
-            texts("Compound"),
+            tuple(next((name for name in names if name is not None), None) for names in zip(*map(texts, REAGENTS), strict=True)),
             np.asarray(numbers, dtype=np.float64),
             texts("Concentration_unit"),
             tuple(table.get("Metadata_Replicate", [None] * count)),

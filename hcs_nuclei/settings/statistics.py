@@ -10,12 +10,13 @@ from hcs_nuclei.settings.groups import Group
 
 #: Stands in a readout's name for the nuclear channel, whatever the plate calls it.
 NUCLEAR = "<nuclear>"
-#: Density first: it is the primary count. A raw count would make a well toxic that lost a field.
+#: Density first: it is the primary count. A raw count would make a well toxic that lost a field. Intensities without
+#: their local background: the camera's offset in them would bring every per cent of the control closer to 100.
 DEFAULT_READOUTS = (
     "Metadata_Density_per_mm2",
     "Median_Nuclei_AreaShape_Area",
-    f"Median_Nuclei_Intensity_MeanIntensity_{NUCLEAR}",
-    f"Median_Nuclei_Intensity_IntegratedIntensity_{NUCLEAR}",
+    f"Median_Nuclei_Intensity_MeanIntensityBackgroundSubtracted_{NUCLEAR}",
+    f"Median_Nuclei_Intensity_IntegratedIntensityBackgroundSubtracted_{NUCLEAR}",
 )
 
 
