@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -69,7 +69,7 @@ class TreatedWells:
             np.asarray(table["Metadata_Row"], dtype=np.intp),
             np.asarray(table["Metadata_Column"], dtype=np.intp),
             texts("control_type"),
-            tuple(next((name for name in names if name is not None), None) for names in zip(*map(texts, REAGENTS), strict=True)),
+            tuple(_first(names) for names in zip(*map(texts, REAGENTS), strict=True)),
             np.asarray(numbers, dtype=np.float64),
             texts("Concentration_unit"),
             tuple(table.get("Metadata_Replicate", [None] * count)),
@@ -128,6 +128,10 @@ class TreatedWells:
         if kind == "empty" or not (control or compound is not None or np.isfinite(dose)):
             return None
         return kind or "", compound, dose if np.isfinite(dose) else None, self.units[well]
+
+
+def _first(names: Iterable[str | None]) -> str | None:
+    return next((name for name in names if name is not None), None)
 
 
 def _is(kind: str | None, which: str) -> bool:
