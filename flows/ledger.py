@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -110,6 +111,11 @@ def read_entries(state: Path) -> list[Entry]:
 def entry_name(root: str) -> str:
     """The plate's directory in a short name that tells it from all others."""
     return f"{safe_name(Path(root).name)[:60]}-{hashlib.sha256(root.encode(errors='surrogateescape')).hexdigest()[:12]}"
+
+
+def is_key(text: str | None) -> bool:
+    """Whether a run with this key was asked for by a watcher, whichever it was."""
+    return re.search(r"-[0-9a-f]{12}-\d+$", text or "") is not None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import Any, Literal, cast
 import httpx
 from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.core import Block
+from prefect.client.schemas.objects import FlowRun, StateType
 from pydantic import BaseModel, ValidationError
 
 from flows.ledger import Entry
@@ -73,6 +74,26 @@ def message_of(before: Entry | None, after: Entry) -> Message | None:
         run_dir=after.run_dir,
         flow_run=after.flow_run,
         time=after.ended or datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def message_of_run(run: FlowRun) -> Message:
+    """What is to be told of a run that failed or was ended from outside, of which there is nothing in the ledger."""
+    state = run.state
+    text = (state.message if state else None) or ""
+    crashed = state is not None and state.type is StateType.CRASHED
+    kind: Kind = "failed" if not crashed else "heartbeat" if "heartbeat" in text else "crashed"
+    given = run.parameters.get("parameters")
+    root = given.get("plate", "") if isinstance(given, dict) else ""
+    return Message(
+        key=f"{kind}:{run.id}:{run.run_count}",
+        kind=kind,
+        title=f"{run.name} {_TITLES[kind]}",
+        text=text,
+        plate=Path(root).name,
+        root=root,
+        flow_run=str(run.id),
+        time=(run.end_time or datetime.now(UTC)).isoformat(timespec="seconds"),
     )
 
 

@@ -10,14 +10,15 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.endings import QUARANTINED
 from flows.heartbeats import end_lost, was_cancelling, why_lost
-from flows.ledger import DONE, UNDER_WAY, Entry, State
+from flows.ledger import DONE, UNDER_WAY, Entry, State, is_key
 from hcs_nuclei.errors import ClusterError, RunConflictError
 from hcs_nuclei.outputs.provenance import read_record
 
@@ -26,6 +27,8 @@ ATTEMPTS = 3
 #: What Prefect says of the runs of a process that is told to stop.
 _RUNNER_STOPPED = "Runner is shutting down."
 STOPPED = "the service was stopped"
+#: Flows whose runs somebody begins, or the clock.
+_FLOWS = ["process-plate", "process-screen", "train-model", "mail-digest"]
 _ENDS: dict[StateType, State] = {
     StateType.COMPLETED: "completed",
     StateType.FAILED: "failed",
@@ -124,6 +127,24 @@ def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entr
         message = {"AwaitingConcurrencySlot": "waits its turn"}.get(state.name or "", (state.name or "").lower())
     ended = "" if became == "begun" else entry.ended or now()
     return entry.model_copy(update={"state": became, "reason": message, "ended": ended})
+
+
+def failed_besides(client: SyncPrefectClient, since: datetime) -> list[FlowRun]:
+    """The runs of deployments that failed or were ended from outside `since` then and that no watcher begins.
+
+    Trainings, screens, the mail, and plates that somebody began by hand; a plate of a screen is told of by the screen.
+    """
+    ended = {
+        "state": {"type": {"any_": ["FAILED", "CRASHED"]}},
+        "tags": {"all_": ["hcs-nuclei"]},
+        "end_time": {"after_": since},
+    }
+    runs = client.read_flow_runs(
+        flow_filter=FlowFilter.model_validate({"name": {"any_": _FLOWS}}),
+        flow_run_filter=FlowRunFilter.model_validate(ended),
+        sort=FlowRunSort.END_TIME_DESC,
+    )
+    return [run for run in runs if run.deployment_id is not None and not is_key(run.idempotency_key)]
 
 
 def again(entry: Entry) -> Entry | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast, get_args
 
@@ -21,12 +21,12 @@ from flows.endings import ends_in_words
 from flows.heartbeats import patience
 from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
 from flows.notify_settings import Notify, read_notify
-from flows.notifying import Message, Outbox, message_of, none_finished, root_missing
+from flows.notifying import Message, Outbox, message_of, message_of_run, none_finished, root_missing
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
 from flows.plate_events import emit_message
 from flows.recipes import Recipe, read_recipes, recipe_for
 from flows.server import web_page
-from flows.service_runs import again, begin, follow, now, room
+from flows.service_runs import again, begin, failed_besides, follow, now, room
 from flows.status_page import write_status_page
 from flows.watching import Decision, decide, find_plates, places_away
 from hcs_nuclei.errors import NotAPlateError, SettingsError, listed
@@ -34,6 +34,10 @@ from hcs_nuclei.pipeline import note_recipe
 from hcs_nuclei.sources.completeness import Completeness, check_completeness
 
 _STATES: dict[str, State] = {"wait": "writing", "hold": "held", "start": "queued"}
+
+
+#: How far back runs are looked at that are no watched plates; each is told once.
+_LOOK_BACK = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,9 @@ def _follow_all(this: _Pass) -> None:
         if (repeated := again(followed)) is not None:
             this.ledger.write(repeated)
             get_run_logger().warning("%s: %s", entry.root, repeated.reason)
+    since = max(this.outbox.since, datetime.now(UTC) - _LOOK_BACK)
+    for run in failed_besides(this.client, since):
+        this.tell(message_of_run(run))
 
 
 def _look_at_all(this: _Pass) -> None:

@@ -363,6 +363,65 @@ def _beat(entry: Any, *, minutes: float) -> None:
         client.request("POST", "/events", json=[beat])
 
 
+def test_runs_that_no_watcher_began_are_told_once_when_they_fail(service: Service) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.deployments import run_deployment
+    from prefect.states import Cancelled, Completed, Crashed, Failed, Running
+
+    from flows.process_plate import process_plate
+    from flows.process_screen import process_screen
+    from flows.train_model import train_model
+
+    tags = ["hcs-nuclei"]
+    process_plate.to_deployment(service.deployment, tags=tags).apply()
+    for made in (process_screen, train_model):
+        made.to_deployment(service.deployment, tags=tags).apply()
+    train_model.to_deployment("other").apply()
+
+    def begin(flow: str, name: str, deployment: str = service.deployment, **given: Any) -> Any:
+        return run_deployment(
+            f"{flow}/{deployment}", parameters={"parameters": given}, flow_run_name=name, timeout=0, as_subflow=False
+        )
+
+    def end(run: Any, state: Any) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Running(), force=True)
+            client.set_flow_run_state(run.id, state, force=True)
+
+    with Webhook() as webhook:
+        (service.state / "notify.yaml").write_text(f"to: [{{webhook: '{webhook.url}'}}]\n")
+        before = begin("train-model", "before", out="/o", annotations=["/d"], frozen=["/f"])
+        end(before, Failed(message="long ago"))
+        time.sleep(0.1)
+        service.plate("P1", wells=1)
+        service.look()  # since when it is told
+        training = begin("train-model", "train-m", out="/o", annotations=["/d"], frozen=["/f"])
+        end(training, Failed(message="no images"))
+        end(begin("process-screen", "screen-HT1", out="/o", plates=["/w/HT1"]), Crashed(message="killed"))
+        end(begin("process-plate", "process-HT2", out="/o", plate="/w/HT2"), Failed(message="no channel Cy5"))
+        end(begin("process-plate", "process-HT3", out="/o", plate="/w/HT3"), Cancelled(message="by somebody"))
+        end(begin("process-plate", "process-HT4", out="/o", plate="/w/HT4"), Completed())
+        end(
+            begin("train-model", "no tag", "other", out="/o", annotations=["/d"], frozen=["/f"]),
+            Failed(message="somebody else's"),
+        )
+        for _ in range(3):  # each attempt of a watched plate is told of as such
+            service.end(service.entries["P1"], Crashed(message="killed"))
+            service.look()
+        told = sorted((body["title"], body["kind"], body["root"], body["text"]) for _, body in webhook.got)
+        plate = service.entries["P1"].root
+        assert told == [
+            *[("Plate P1 was ended from outside", "crashed", plate, "killed")] * 3,
+            ("process-HT2 failed", "failed", "/w/HT2", "no channel Cy5"),
+            ("screen-HT1 was ended from outside", "crashed", "", "killed"),
+            ("train-m failed", "failed", "", "no images"),
+        ]
+        # Run again in the web page, it is another failure.
+        end(training, Failed(message="no images again"))
+        service.look()
+        assert [body["text"] for _, body in webhook.got][6:] == ["no images again"]
+
+
 def test_watched_directory_that_goes_away_is_told_once_each_time_and_its_plates_are_kept(service: Service) -> None:
     from prefect.states import Running
 
