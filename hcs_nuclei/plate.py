@@ -246,6 +246,7 @@ class Plate:
         channels: channels of which at least one plane is there, in the vendor's order.
         timepoints: number of time points of which at least one plane is there; at least 1.
         pixel_size_um: edge of a pixel in micrometres, None where the vendor does not say.
+        confocal: whether its images are optical sections, None where the vendor does not say.
         wells_in_format: the vendor's word (6 to 1536), else the smallest of 96, 384 and 1536 that holds the wells.
         expected_from: ``metadata`` where the vendor's metadata say what should be there, else ``regularity``.
         warnings: unmet promises that are not a field's fault (a whole channel or time point that is not there).
@@ -271,6 +272,7 @@ class Plate:
     absent: tuple[Absence, ...] = ()
     extra: tuple[ExtraImage, ...] = ()
     remote: RemoteFiles | None = None
+    confocal: bool | None = None
 
     @property
     def place(self) -> str:

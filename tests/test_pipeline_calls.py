@@ -17,7 +17,9 @@ from hcs_nuclei.cli import main
 from hcs_nuclei.columns import DNA_CLASSES, NUCLEUS_CLASSES
 from hcs_nuclei.errors import SettingsError
 from hcs_nuclei.outputs import read_level
+from hcs_nuclei.outputs.provenance import read_record
 from hcs_nuclei.pipeline import process_plate
+from hcs_nuclei.pipeline.calling import no_dna_content
 from hcs_nuclei.pipeline.finish import remake_plates
 from hcs_nuclei.settings import Settings
 
@@ -67,6 +69,31 @@ def test_a_gate_at_a_quantile_of_the_controls_finds_who_is_positive(treated: Fin
     found = read_wells(treated.run).set_index("Metadata_Well")
     enough = found[found.Metadata_Count_Aggregated >= 20].index
     assert np.corrcoef(truth.loc[enough], found.loc[enough, "Metadata_Fraction_Gate_marker"])[0, 1] > 0.8
+
+
+def test_dna_content_is_not_told_of_optical_sections(treated: FinishedRun) -> None:
+    record = read_record(treated.run)
+    assert record is not None
+    assert no_dna_content(record) == ""
+
+    def told(vendor: str, confocal: bool | None, optics: str) -> str:
+        source = record.source.model_copy(update={"vendor": vendor, "confocal": confocal})
+        calls = record.settings.calls.model_copy(update={"optics": optics})
+        settings = record.settings.model_copy(update={"calls": calls})
+        return no_dna_content(record.model_copy(update={"source": source, "settings": settings}))
+
+    for vendor, confocal, optics in (
+        ("operetta", True, "auto"),
+        ("cellvoyager", None, "auto"),
+        ("x", False, "confocal"),
+    ):
+        assert "confocal" in told(vendor, confocal, optics)
+    for vendor, confocal, optics in (
+        ("operetta", False, "auto"),
+        ("imagexpress", None, "auto"),
+        ("x", True, "widefield"),
+    ):
+        assert told(vendor, confocal, optics) == ""
 
 
 def test_dna_content_is_held_to_the_g1_of_the_controls(treated: FinishedRun) -> None:

@@ -233,3 +233,35 @@ def test_an_index_is_read_whatever_its_spaces_and_escapes(tmp_path: Path, betwee
     assert plate.channels[0].name == "Hoechst & co <α>"
     assert [(w.name, p.error) for w, _, p in plate.missing_planes()] == [("A24", "")]
     assert all(w.fields[0].position_um == pytest.approx((100, -200)) for w in plate)
+
+
+@pytest.mark.parametrize(
+    ("types", "confocal"),
+    [
+        ({}, None),
+        ({1: "NonConfocal", 2: "NonConfocal"}, False),
+        ({1: "Confocal"}, True),
+        ({1: "Confocal", 2: "NonConfocal"}, True),
+    ],
+    ids=["not said", "wide field", "confocal", "one channel confocal"],
+)
+@pytest.mark.parametrize("with_images", [True, False], ids=["with each image", "in maps"])
+def test_the_index_says_whether_images_are_optical_sections(
+    types: dict[int, str], confocal: bool | None, with_images: bool, tmp_path: Path
+) -> None:
+    images = []
+    for channel in (1, 2):
+        element = image(name(1, 1, 1, channel), row=1, column=1, field=1, channel=channel)
+        kind = f"<AcquisitionType>{types[channel]}</AcquisitionType>" if channel in types else ""
+        images.append(element.replace("</Image>", f"{kind}</Image>") if with_images else element)
+    write_index(tmp_path, images)
+    if not with_images:
+        text = (tmp_path / "Index.xml").read_text(encoding="utf-8-sig")
+        for channel, kind in types.items():
+            entry = f'<Entry ChannelID="{channel}">'
+            text = text.replace(entry, f"{entry}<AcquisitionType>{kind}</AcquisitionType>", 1)
+        (tmp_path / "Index.xml").write_text(text, encoding="utf-8-sig")
+    for channel in (1, 2):
+        (tmp_path / name(1, 1, 1, channel)).touch()
+
+    assert open_plate(tmp_path).confocal is confocal

@@ -35,6 +35,9 @@ class Source(_Part):
     fields: int
     timepoints: int
     pixel_size_um: float | None
+    confocal: bool | None = Field(
+        default=None, description="whether the images are optical sections; null where the vendor does not say"
+    )
     nuclear_image: Literal["plane", "maximum", "projection", "unknown"] = Field(
         default="unknown", description="what an image of the nuclear channel is made of: one z plane, or several"
     )

@@ -98,7 +98,8 @@ def no_dna_content(record: RunRecord) -> str:
     if image != "plane":
         what = "the instrument's projections" if image == "projection" else "maxima over several z planes"
         return f"the nuclear images are {what}, and a projection of maxima is no sum of stain"
-    if optics == "confocal" or (optics == "auto" and record.source.vendor in _CONFOCAL_VENDORS):
+    confocal = record.source.confocal or record.source.vendor in _CONFOCAL_VENDORS
+    if optics == "confocal" or (optics == "auto" and confocal):
         return "the images are confocal: one plane holds a slice of a nucleus (calls.optics)"
     nuclear = next(channel.token for channel in record.channels if channel.nuclear)
     light = record.calibration.illumination

@@ -47,6 +47,7 @@ def new_record(plan: Plan, card: ModelCard, calibration: Calibration) -> RunReco
             fields=sum(len(w.fields) for w in plate.wells),
             timepoints=plate.timepoints,
             pixel_size_um=plate.pixel_size_um,
+            confocal=plate.confocal,
             nuclear_image=nuclear_image(plate, context.nuclear.token, context.settings.z),
         ),
         channels=tuple(

@@ -98,8 +98,8 @@ class CallSettings(Group):
         default="auto",
         title="Optics",
         description=(
-            "DNA content is not called of confocal images; auto takes CellVoyager plates for confocal and all others "
-            "for wide field."
+            "DNA content is not called of confocal images; auto goes by Harmony's index (AcquisitionType), takes "
+            "CellVoyager plates for confocal, and all others for wide field."
         ),
     )
     minimum_confidence: float = Field(

@@ -21,7 +21,7 @@ VERSIONS = ("V4", "V5", "V6", "V7")
 COLUMBUS = "Columbus"
 _OF_PLATE = ("PlateID", "Name", "MeasurementID", "PlateRows", "PlateColumns")
 _OF_IMAGE = ("URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "State", "PositionX", "PositionY")
-_OF_CHANNEL = ("ChannelName", "ImageResolutionX")
+_OF_CHANNEL = ("ChannelName", "ImageResolutionX", "AcquisitionType")
 
 
 class IndexedImage(NamedTuple):
@@ -41,7 +41,10 @@ class IndexedImage(NamedTuple):
 
 @dataclass
 class HarmonyIndex:
-    """The index: plate name, measurement, format (0 where it does not say), channel names by id, images in order."""
+    """The index: plate name, measurement, format (0 where it does not say), channel names by id, images in order.
+
+    `acquisition_types` are Harmony's words for the optics of its channels, such as ``NonConfocal``.
+    """
 
     version: str
     name: str = ""
@@ -50,6 +53,7 @@ class HarmonyIndex:
     columns: int = 0
     channels: dict[int, str] = field(default_factory=dict)
     pixel_size_um: float | None = None
+    acquisition_types: set[str] = field(default_factory=set)
     images: list[IndexedImage] = field(default_factory=list)
 
 
@@ -127,6 +131,8 @@ def _add_channel(index: HarmonyIndex, channel: int, values: dict[str, str]) -> N
     # Up to V5 with each image, from V6 once in Maps/Map/Entry.
     if values.get("ChannelName"):
         index.channels.setdefault(channel, values["ChannelName"])
+    if values.get("AcquisitionType"):
+        index.acquisition_types.add(values["AcquisitionType"])
     if index.pixel_size_um is None and values.get("ImageResolutionX"):
         size = float(values["ImageResolutionX"]) * 1e6
         index.pixel_size_um = size if math.isfinite(size) and size > 0 else None

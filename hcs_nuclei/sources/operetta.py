@@ -106,7 +106,14 @@ def read(listing: Listing, reason: str) -> Plate:
         metadata_files=(indices[0], *_layouts(listing)),
         absent=named_absences(assembly.absent, names),
         extra=tuple(extra_image(record) for path in extra if (record := _named(path))),
+        confocal=_confocal(index),
     )
+
+
+def _confocal(index: HarmonyIndex) -> bool | None:
+    """Whether any channel was taken otherwise than in wide field; brightfield always is, whatever the disk does."""
+    types = {kind.casefold() for kind in index.acquisition_types}
+    return types != {"nonconfocal"} if types else None
 
 
 def _indices(listing: Listing) -> tuple[str, ...]:
