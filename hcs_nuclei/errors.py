@@ -91,3 +91,9 @@ def listed(items: Iterable[object], most: int = 8) -> str:
     """At most `most` items as messages name them: ``A01, A02 and 4 more``."""
     words = [str(item) for item in items]
     return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, in one line; an error that is not of ours is named by its kind."""
+    kind = "" if isinstance(error, HcsNucleiError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())

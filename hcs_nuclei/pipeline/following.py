@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hcs_nuclei.audit import audit_path, last_entry, note
-from hcs_nuclei.errors import HcsNucleiError, RunConflictError, listed
+from hcs_nuclei.errors import RunConflictError, listed, reason_of
 from hcs_nuclei.logs import log_places
 from hcs_nuclei.metrics import RunMetrics
 from hcs_nuclei.models.card import ModelCard
@@ -131,8 +131,7 @@ def follow_run(
             if isinstance(error, stopping):
                 follower.stopped("cancelled")
             else:
-                kind = "" if isinstance(error, HcsNucleiError) else f"{type(error).__name__}: "
-                follower.stopped("failed", kind + " ".join(str(error).split()))
+                follower.stopped("failed", reason_of(error))
             raise
         except BaseException:  # Ctrl-C, or what a flow run that is cancelled is sent
             follower.stopped("cancelled")

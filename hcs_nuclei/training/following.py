@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hcs_nuclei.audit import note
-from hcs_nuclei.errors import HcsNucleiError
+from hcs_nuclei.errors import reason_of
 from hcs_nuclei.training.child import TrainingJob
 
 logger = logging.getLogger("hcs_nuclei.training")
@@ -65,11 +65,10 @@ def follow_training(
     try:
         yield follower
     except Exception as error:
-        kind = "" if isinstance(error, HcsNucleiError) else f"{type(error).__name__}: "
         if isinstance(error, stopping):
             follower.ends("cancelled")
         else:
-            follower.ends("failed", kind + " ".join(str(error).split()))
+            follower.ends("failed", reason_of(error))
         raise
     except BaseException:  # Ctrl-C, or what a flow run that is cancelled is sent
         follower.ends("cancelled")
