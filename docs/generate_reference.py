@@ -10,7 +10,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 from hcs_nuclei import columns
-from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, normalised_columns
+from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, TREATMENTS, normalised_columns
 from hcs_nuclei.settings import ENV_PREFIX, FeatureGroup, Settings
 
 FOLDER = Path(__file__).resolve().parent / "reference"
@@ -48,6 +48,7 @@ def columns_page() -> str:
             *_section("Statistics: `statistics.parquet`, `statistics.csv`", STATISTICS),
             *_section("Curves: `dose_response.parquet`, `dose_response.csv`", DOSE_RESPONSE),
             *_section("Treatments: `replicates.parquet`, `replicates.csv`", REPLICATES),
+            *_section("Treatments over plates: `read_treatments`, `<screen>-treatments.csv`", TREATMENTS),
             "",
         ]
     )

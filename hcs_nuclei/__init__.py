@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hcs_nuclei.models.loading import load_model, segment
     from hcs_nuclei.outputs.reading import read_fields, read_nuclei, read_wells
+    from hcs_nuclei.outputs.replicates import read_treatments
     from hcs_nuclei.pipeline.run import process_plate
     from hcs_nuclei.sources.opening import open_plate
 
-__all__ = ["load_model", "open_plate", "process_plate", "read_fields", "read_nuclei", "read_wells", "segment"]
+__all__ = [
+    "load_model",
+    "open_plate",
+    "process_plate",
+    "read_fields",
+    "read_nuclei",
+    "read_treatments",
+    "read_wells",
+    "segment",
+]
 
 _HOMES = {
     "load_model": "hcs_nuclei.models.loading",
@@ -23,6 +33,7 @@ _HOMES = {
     "process_plate": "hcs_nuclei.pipeline.run",
     "read_fields": "hcs_nuclei.outputs.reading",
     "read_nuclei": "hcs_nuclei.outputs.reading",
+    "read_treatments": "hcs_nuclei.outputs.replicates",
     "read_wells": "hcs_nuclei.outputs.reading",
     "segment": "hcs_nuclei.models.loading",
 }

@@ -37,6 +37,7 @@ SIGNATURES = {
         "(path: 'Paths', *, columns: 'Sequence[str] | None' = None, wells: 'Collection[str] | None' = None, units: "
         "\"Literal['px', 'um']\" = 'px') -> 'pd.DataFrame'"
     ),
+    "read_treatments": "(path: 'Paths', *, readouts: 'Sequence[str] | None' = None) -> 'pd.DataFrame'",
     "read_wells": (
         "(path: 'Paths', *, columns: 'Sequence[str] | None' = None, wells: 'Collection[str] | None' = None) -> "
         "'pd.DataFrame'"

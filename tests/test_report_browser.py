@@ -14,6 +14,7 @@ from report_samples import layout_of, write_run
 
 from hcs_nuclei.outputs import read_wells
 from hcs_nuclei.outputs.report import write_report
+from hcs_nuclei.outputs.report_screen import write_screen
 from hcs_nuclei.plate import well_name
 
 pytestmark = [
@@ -253,3 +254,17 @@ def test_no_request_left_the_file_and_nothing_complained(run: Path, tab: Tab) ->
     assert addresses <= {(run / "report.html").as_uri(), "data:,", "about:blank"}
     assert len(tab.requests) > 1
     assert tab.complaints == []
+
+
+def test_a_table_of_the_screen_page_is_sorted_by_the_head_that_is_clicked(
+    run: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    write_screen([run], tmp_path / "screen.html")
+    shown = "[...document.querySelector('.treatments').tBodies[0].rows].map(row => Number(row.cells[1].dataset.value))"
+    click = "document.querySelector('.treatments').tHead.rows[0].cells[1].querySelector('button').click()"
+    with chromium(tmp_path_factory.mktemp("profile")) as tab:
+        tab.open((tmp_path / "screen.html").as_uri())
+        for doses in (sorted([0.0, 0.0, *DOSES]), sorted([0.0, 0.0, *DOSES], reverse=True)):
+            tab.run(click)
+            assert tab.run(shown) == doses
+        assert not tab.complaints

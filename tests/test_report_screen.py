@@ -7,12 +7,14 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 from outputs_samples import make_plate
 from PIL import Image
 from report_samples import layout_of, write_run
 from test_outputs_report import Page, picture_of
 
+from hcs_nuclei import read_treatments
 from hcs_nuclei.cli import main
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs import read_wells
@@ -74,7 +76,8 @@ def test_the_page_asks_for_nothing(page: Page) -> None:
     loaded = [e.attributes["src"] for e in page.every if "src" in e.attributes]
     assert loaded
     assert all(address.startswith("data:image/png;base64,") for address in loaded)
-    assert not [e for e in page.every if e.tag in {"script", "iframe", "object", "form"}]
+    assert not [e for e in page.every if e.tag in {"iframe", "object", "form"}]
+    assert [e.attributes for e in page.every if e.tag == "script"] == [{"type": "module"}]
     assert not [name for e in page.every for name in e.attributes if name == "style" or name.startswith("on")]
 
 
@@ -143,6 +146,27 @@ def test_z_prime_of_each_plate_stands_in_its_row(page: Page, runs: list[Path]) -
     assert shown == [*(f"{value:.2f}" for value in wanted), "–"]
 
 
+def test_treatments_over_all_plates_are_shown_and_lie_beside_the_page(runs: list[Path], tmp_path: Path) -> None:
+    path = write_screen(runs, tmp_path / "screen.html")
+    page = Page(path.read_text(encoding="utf-8"))
+    table = next(e for e in page.every if e.tag == "table" and "treatments" in e.attributes.get("class", ""))
+    rows = [[c.text.strip() for c in row.inside if c.tag == "td"] for row in table.inside if row.tag == "tr"][1:]
+    told = read_treatments(runs)
+    told = told[told.Metadata_Readout == "Metadata_Density_per_mm2"]
+    assert [row[0] for row in rows[:2]] == ["DMSO", "kill"]
+    assert len(rows) == len(told) == 6
+    farthest = told[told.Metadata_control_type == "trt"].RobustZ_Median.abs().sort_values(ascending=False)
+    assert [row[6] for row in rows[2:]] == [number(told.RobustZ_Median[i]) for i in farthest.index]
+    assert {tuple(row[3:6]) for row in rows[2:]} == {("2", "4", "0")}
+    assert rows[0][1] == "0 µM"
+
+    beside = pd.read_csv(tmp_path / "screen-treatments.csv")
+    pd.testing.assert_frame_equal(beside, read_treatments(runs), check_dtype=False)
+    # The same page of plates without controls: what no longer holds is taken away.
+    write_screen(runs[2:], tmp_path / "screen.html")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["screen.html"]
+
+
 @pytest.mark.parametrize("place", ["", "nowhere/screen.html"])
 def test_a_place_that_cannot_be_written_to_is_refused(runs: list[Path], tmp_path: Path, place: str) -> None:
     with pytest.raises(OutputError, match="expected a file to write"):
@@ -159,6 +183,7 @@ def test_report_writes_page_and_figures_where_it_is_told(
     assert told == [
         *(str(run / "report.html") for run in sorted(runs)),
         str(screen),
+        str(tmp_path / "s-treatments.csv"),
         *(str(figures / f"{run.name}-{name}.png") for run in sorted(runs) for name in made_of(run)),
     ]
     assert all(Path(path).is_file() for path in told)

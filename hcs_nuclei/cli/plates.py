@@ -195,8 +195,11 @@ def _beside_reports(runs: list[Path], screen: Path | None, figures: Path | None)
     """Make what is asked for beside the reports, and yield where it is."""
     if screen:
         from hcs_nuclei.outputs.report_screen import write_screen
+        from hcs_nuclei.outputs.report_treatments import treatments_file
 
         yield write_screen(runs, screen)
+        if treatments_file(screen).is_file():
+            yield treatments_file(screen)
     if figures:
         from hcs_nuclei.outputs.report_figures import write_figures
 

@@ -98,6 +98,39 @@ REPLICATES = (
 )
 
 
+def _over_wells(kind: str, unit: str, meaning: str) -> tuple[Column, ...]:
+    return (
+        Column(f"{kind}_Wells", "int32", "", f"wells with a {meaning}: the n of what follows"),
+        Column(f"{kind}_Median", "float64", unit, f"median of the wells' {meaning}"),
+        Column(f"{kind}_MAD", "float64", unit, "median absolute deviation × 1.4826; null below 2 wells"),
+        Column(f"{kind}_Mean", "float64", unit, "mean of the wells"),
+        Column(f"{kind}_Std", "float64", unit, "sample standard deviation of the wells; null below 2"),
+        Column(f"{kind}_StdOfPlates", "float64", unit, "that of the plates' medians; null below 2 plates"),
+    )
+
+
+#: What ``read_treatments`` returns: one row per readout, treatment and time point over all plates.
+TREATMENTS = (
+    TIMEPOINT,
+    _READOUT,
+    Column("Metadata_control_type", "string", "", "negcon, poscon (or poscon_…), trt; null where the layout is silent"),
+    _COMPOUND,
+    Column("Metadata_Concentration", "float64", "", "dose; null where the layout names none"),
+    _UNIT,
+    Column("Plates", "int32", "", "plates that have such a well with a value"),
+    Column("Wells", "int32", "", "wells with a value; a well of several acquisitions is one, with their median"),
+    Column(
+        "Wells_WithoutValue",
+        "int32",
+        "",
+        "its other wells: failed, excluded, with too few fields or nuclei, or on a plate without negative controls",
+    ),
+    *_over_wells("PercentOfControl", "%", "per cent of the negative control of their plate"),
+    *_over_wells("RobustZ", "", "robust z against the negative control of their plate"),
+    Column("Count_PercentOfControl_Median", "float64", "%", "median count of nuclei, of the negative control's"),
+)
+
+
 def readout_name(column: str) -> str:
     """A readout's name as it ends its normalised columns: ``Metadata_Density_per_mm2`` → ``Density_per_mm2``."""
     return column.removeprefix("Metadata_")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs.calls import Judged, is_called, join_calls, read_judged
-from hcs_nuclei.outputs.treatments import as_types, join_treatments, read_treatments, treatment_types
+from hcs_nuclei.outputs.treatments import as_types, join_treatments, layout_treatments, treatment_types
 from hcs_nuclei.plate import parse_well, well_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Paths = str | Path | Sequence[str | Path]
 """A run directory, a directory of runs, or several of either."""
@@ -46,7 +47,7 @@ def read_nuclei(
     if units not in {"px", "um"}:
         raise ValueError(f"units={units!r}; expected 'px' or 'um'")
     runs = find_runs(path)
-    treatments = read_treatments(runs)
+    treatments = layout_treatments(runs)
     files = _well_files(runs, wells)
     judged = {run: read_judged(run) for run in runs if columns is None or any(map(is_called, columns))}
     tables = [
@@ -76,7 +77,7 @@ def read_fields(
         OutputError: no run is there, or a run was not finished.
         ValueError: a column or well is in none of the runs.
     """
-    return _read_plate_table(path, "fields.parquet", columns, wells)
+    return _frame(read_plate_table(path, "fields.parquet", columns, wells))
 
 
 def read_wells(
@@ -86,7 +87,7 @@ def read_wells(
 
     Args and errors are those of :func:`read_fields`.
     """
-    return _read_plate_table(path, "wells.parquet", columns, wells)
+    return _frame(read_plate_table(path, "wells.parquet", columns, wells))
 
 
 def find_runs(path: Paths) -> list[Path]:
@@ -199,9 +200,10 @@ def _pixel_sizes(file: Path, table: Any) -> Any:
     return np.array([sizes[place] for place in places], dtype=np.float64)
 
 
-def _read_plate_table(
-    path: Paths, name: str, columns: Sequence[str] | None, wells: Collection[str] | None
-) -> pd.DataFrame:
+def read_plate_table(
+    path: Paths, name: str, columns: Sequence[str] | None, wells: Collection[str] | None = None
+) -> pa.Table:
+    """What :func:`read_fields` (`name` is ``fields.parquet``) and :func:`read_wells` return, as an Arrow table."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -212,7 +214,7 @@ def _read_plate_table(
             f"{', '.join(map(str, unfinished))}: no {name} there, the run was not finished. Start it again: it makes "
             f"what is missing."
         )
-    treatments = read_treatments(runs)
+    treatments = layout_treatments(runs)
     needed = None if columns is None else {*columns, "Metadata_Well"}
     tables = [_columns_of(run / name, needed) for run in runs]
     if name == "wells.parquet":  # which has them itself
@@ -225,11 +227,11 @@ def _read_plate_table(
         names = [well_name(*well) for well in _wanted_wells(wells, there)]
         table = table.filter(pc.is_in(table["Metadata_Well"], value_set=pa.array(names)))
     if columns is None:
-        return _frame(table)
+        return table
     unknown = [column for column in columns if column not in table.column_names]
     if unknown:
         raise ValueError(f"no run has the columns {unknown}; docs/reference/columns.md lists those that may be there")
-    return _frame(table.select(list(columns)))
+    return table.select(list(columns))
 
 
 def _columns_of(path: Path, needed: Collection[str] | None) -> Any:

@@ -1,6 +1,8 @@
-"""Finished runs in, one page over all of them out: drift of readouts, Z′, faults, plate maps on one scale, links.
+"""Finished runs in, one page over all of them out: drift of readouts, Z′, faults, plate maps on one scale, treatments
+summarised over the plates, links.
 
-A readout is shown where any of the plates tells of it; a plate without one has a gap. The page has no script.
+A readout is shown where any of the plates tells of it; a plate without one has a gap. All of it is there without the
+page's script, which only sorts tables.
 """
 
 from __future__ import annotations
@@ -8,10 +10,11 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -28,6 +31,10 @@ from hcs_nuclei.outputs.report_heatmap import PlateMap, colours, robust_limits
 from hcs_nuclei.outputs.report_screen_charts import HEIGHT, LEFT, Chart, controls_chart, z_prime_chart
 from hcs_nuclei.outputs.report_statistics import Statistics
 from hcs_nuclei.outputs.report_summary import Summary
+from hcs_nuclei.outputs.report_treatments import TreatmentRows, rows_of, summarised, treatments_file, write_treatments
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: What is shown where no plate has a layout.
 _DENSITY, _PER_FIELD = "Metadata_Density_per_mm2", "Metadata_Object_Count_PerField"
@@ -75,7 +82,8 @@ class ScreenPlate:
 
 @dataclass(frozen=True)
 class ScreenReadout:
-    """One readout over all plates: `drift` and `z_prime` as drawn, a map of each plate on one scale, and words.
+    """One readout over all plates: `drift` and `z_prime` as drawn, a map of each plate on one scale, its treatments,
+    and words.
 
     `z_prime` is None where no plate has one. `maps` are PNG images in base64, None of a plate that lacks the readout.
     """
@@ -87,10 +95,13 @@ class ScreenReadout:
     z_prime: Chart | None
     maps: tuple[str | None, ...]
     ticks: tuple[str, ...]
+    treatments: TreatmentRows
 
 
 def write_screen(runs: Sequence[Path], path: Path) -> Path:
     """Write the page of these runs, in their order, to `path`, and return it.
+
+    Where a layout names negative controls, the treatments over all plates are written beside it as CSV.
 
     Raises:
         OutputError: `path` is a directory or lies in none; a run was not finished.
@@ -106,18 +117,23 @@ def write_screen(runs: Sequence[Path], path: Path) -> Path:
     readouts = list(dict.fromkeys(name for plate in plates for name in plate.statistics.readouts))
     if not readouts:
         readouts = [name for name in (_DENSITY, _PER_FIELD) if any(name in plate.columns for plate in plates)][:1]
+    table = summarised(runs)
+    here = Path(__file__)
     page = render_page(
         "outputs",
         "report_screen.html",
-        css=Path(__file__).with_name("report.css").read_text(encoding="utf-8"),
-        filters={"number": report_heatmap.number},
+        css=here.with_name("report.css").read_text(encoding="utf-8"),
+        js=here.with_name("report_screen.js").read_text(encoding="utf-8"),
+        filters={"number": report_heatmap.number, "unit": _unit},
         plates=plates,
-        readouts=[_readout(name, plates) for name in readouts],
+        readouts=[_readout(name, plates, table) for name in readouts],
         primary=readouts[0] if readouts else None,
         palette=plates[0].map.palette,
         left=LEFT,
         height=HEIGHT,
+        treatments_file=treatments_file(path).name,
     )
+    write_treatments(table, path)
     replace_file(path, page.encode())
     return path
 
@@ -141,7 +157,7 @@ def _plate(run_dir: Path, page: Path) -> ScreenPlate:
     return ScreenPlate(run.summary, run.statistics, run.map, columns, link)
 
 
-def _readout(name: str, plates: Sequence[ScreenPlate]) -> ScreenReadout:
+def _readout(name: str, plates: Sequence[ScreenPlate], table: pa.Table | None) -> ScreenReadout:
     column = next(plate.columns[name] for plate in plates if name in plate.columns)
     everything = [plate.columns[name].values[0] for plate in plates if name in plate.columns]
     limits = robust_limits(np.concatenate(everything), amount=column.amount)
@@ -157,6 +173,7 @@ def _readout(name: str, plates: Sequence[ScreenPlate]) -> ScreenReadout:
         z_prime=z_prime_chart(names, z_primes) if any(z_primes) else None,
         maps=tuple(_map(plate, name, limits) if name in plate.columns else None for plate in plates),
         ticks=tuple(report_heatmap.number(float(v)) for v in np.linspace(*limits, 5)),
+        treatments=rows_of(table, name),
     )
 
 
@@ -195,6 +212,11 @@ def _map(plate: ScreenPlate, readout: str, limits: tuple[float, float]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _unit(unit: str | None) -> str:
+    """A layout's unit as it is read: layouts have no Greek, and uM is µM."""
+    return re.sub(r"^u(?=[MLgm])", "µ", unit or "")
 
 
 def _rgba(colour: str) -> tuple[int, int, int, int]:

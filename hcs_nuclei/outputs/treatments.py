@@ -44,7 +44,7 @@ def kept_layout(
     return Layout(source, origin, columns, wells, tuple(warnings))
 
 
-def read_treatments(runs: Sequence[Path]) -> dict[Path, pa.Table]:
+def layout_treatments(runs: Sequence[Path]) -> dict[Path, pa.Table]:
     """``Metadata_Well`` and the treatment columns of each run that has a layout; a column has one type in all runs."""
     tables = {run: table for run in runs if (table := _read(run)) is not None}
     types = _common_types(list(tables.values()))
@@ -55,7 +55,7 @@ def read_treatments(runs: Sequence[Path]) -> dict[Path, pa.Table]:
 
 
 def treatment_types(treatments: Mapping[Path, pa.Table]) -> dict[str, pa.DataType]:
-    """Type of every treatment column of tables as :func:`read_treatments` has them."""
+    """Type of every treatment column of tables as :func:`layout_treatments` has them."""
     return {field.name: field.type for t in treatments.values() for field in t.schema if field.name not in PLACE}
 
 
@@ -72,7 +72,7 @@ def join_treatments(table: pa.Table, treatments: pa.Table | None, wanted: Sequen
 
     Args:
         table: one row a nucleus or field.
-        treatments: as :func:`read_treatments` has them; None for a run without a layout.
+        treatments: as :func:`layout_treatments` has them; None for a run without a layout.
         wanted: which of them; None for all.
     """
     import pyarrow.compute as pc

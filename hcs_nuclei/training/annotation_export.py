@@ -28,7 +28,7 @@ from hcs_nuclei.files import temporary_path
 from hcs_nuclei.outputs.ome_zarr import read_level
 from hcs_nuclei.outputs.provenance import read_record
 from hcs_nuclei.outputs.reading import Paths, find_runs, read_fields
-from hcs_nuclei.outputs.treatments import read_treatments
+from hcs_nuclei.outputs.treatments import layout_treatments
 from hcs_nuclei.plate import safe_name
 from hcs_nuclei.training.field_choice import Candidate, ChosenField, choose_fields
 
@@ -106,7 +106,7 @@ def write_pair(folder: Path, name: str, image: npt.NDArray[Any], labels: npt.NDA
 
 def _candidates(runs: Sequence[Path]) -> list[Candidate]:
     """Every measured field of the runs, with its treatment."""
-    treatments = read_treatments(runs)
+    treatments = layout_treatments(runs)
     candidates = []
     for run in runs:
         record = read_record(run)
