@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from hcs_nuclei.columns import FIELD_QUALITY, Measured, nucleus_columns
+from hcs_nuclei.columns import FIELD_QUALITY, Measured, nucleus_columns, saturated_columns, saturated_fractions
 from hcs_nuclei.outputs import write_well
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.plate import Channel, Field, Plate, Well, parse_well
 
 CHANNELS = ("DAPI", "FITC")
 MEASURED = Measured(CHANNELS, "DAPI")
+QUALITY = (*FIELD_QUALITY, *saturated_fractions(CHANNELS))
 
 
 def make_plate(
@@ -64,7 +65,7 @@ def field_row(
         "Metadata_Width": 100 if measured else None,
         "Metadata_Position_X": float("nan"),
         "Metadata_Position_Y": 0.1 + 0.2,
-        **{c.name: (False if c.dtype == "bool" else 0.25) if measured else None for c in FIELD_QUALITY},
+        **{c.name: (False if c.dtype == "bool" else 0.25) if measured else None for c in QUALITY},
     }
     return {**row, **other}
 
@@ -83,6 +84,7 @@ def nuclei(plate: Plate, well: str, field: int, count: int, timepoint: int = 0, 
         "Metadata_Confidence": np.full(count, 0.75),
         "Metadata_QC_TouchesEdge": np.zeros(count, dtype=bool),
         "Metadata_QC_Saturated": np.zeros(count, dtype=bool),
+        **{c.name: np.zeros(count, dtype=bool) for c in saturated_columns(CHANNELS)},
     }
     return {**mapping, **other}
 

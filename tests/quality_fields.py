@@ -22,6 +22,19 @@ def field_of(seed: int, nuclei: int = 60, size: int = 400) -> SimulatedField:
     return simulate_field(np.random.default_rng(seed), size=size, nuclei=nuclei, channels=("DAPI",))
 
 
+def noisy_field(
+    seed: int, brightness: float, limit: int | None = None, offset: int = 0, shape: tuple[int, int] = (100, 200)
+) -> npt.NDArray[np.uint16]:
+    """Noise around 100 counts and a few nuclei of `brightness`, clipped at `limit`, raised by `offset`."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    signal = np.full(shape, 100.0)
+    for cy, cx, scale in rng.uniform((0, 0, 0.2), (*shape, 1), size=(12, 3)):
+        signal += brightness * scale * np.exp(-((((y - cy) ** 2 + (x - cx) ** 2) / 60) ** 2))
+    image = rng.poisson(signal)
+    return (np.minimum(image, 65535 if limit is None else limit) + offset).astype(np.uint16)
+
+
 def defocused(image: Image, sigma_px: float, seed: int = 0) -> Image:
     """`image` (12-bit counts) as the camera would have seen it so far out of focus.
 
@@ -44,7 +57,7 @@ def quality_of(
     diameter_px: float | None = DIAMETER_PX,
 ) -> dict[str, float | bool]:
     """The measured quality of a field whose nuclei are all of one confidence."""
-    table = measure_nuclei(labels, {"DAPI": image}, nuclear="DAPI", saturation=saturation)
+    table = measure_nuclei(labels, {"DAPI": image}, nuclear="DAPI", saturation={"DAPI": saturation})
     count = table["Metadata_ObjectNumber"].size
     nuclei = FieldNuclei(
         area=table["Nuclei_AreaShape_Area"],

@@ -34,7 +34,7 @@ def channels_of(shape: tuple[int, int]) -> dict[str, npt.NDArray[np.generic]]:
 @pytest.mark.parametrize("labels", [blobs(0), np.zeros((20, 30), dtype=np.uint32)], ids=["nuclei", "empty field"])
 def test_columns_and_types_are_those_of_the_schema(labels: npt.NDArray[np.uint32], groups: set[str]) -> None:
     channels = channels_of(labels.shape)
-    table = measure_nuclei(labels, channels, nuclear="DAPI", saturation=4095, groups=groups)
+    table = measure_nuclei(labels, channels, nuclear="DAPI", saturation={"DAPI": 4095}, groups=groups)
     expected = {
         c.name: np.dtype(c.dtype)
         for c in nucleus_columns(Measured(tuple(channels), "DAPI", frozenset(groups)))
@@ -71,18 +71,27 @@ def test_repeated_runs_give_the_same_bytes() -> None:
     assert {n: v.tobytes() for n, v in once.items()} == {n: v.tobytes() for n, v in twice.items()}
 
 
-def test_one_saturated_pixel_of_the_nuclear_channel_flags_its_nucleus() -> None:
+@pytest.mark.parametrize(
+    ("limits", "dapi", "fitc"),
+    [
+        pytest.param({"DAPI": 4095, "FITC": 4095}, [False, True], [True, True], id="both"),
+        pytest.param({"DAPI": 4096, "FITC": 4095}, [False, False], [True, True], id="each its own"),
+        pytest.param({"DAPI": 4095, "FITC": None}, [False, True], [False, False], id="none in one"),
+        pytest.param({"DAPI": 4095}, [False, True], [False, False], id="nothing said of one"),
+        pytest.param(None, [False, False], [False, False], id="nothing said"),
+    ],
+)
+def test_one_saturated_pixel_flags_its_nucleus_in_its_channel(
+    limits: dict[str, float | None] | None, dapi: list[bool], fitc: list[bool]
+) -> None:
     labels = np.zeros((10, 10), dtype=np.uint32)
     labels[1:4, 1:4], labels[6:9, 6:9] = 5, 9
-    dapi, other = np.full((10, 10), 100, dtype=np.uint16), np.full((10, 10), 4095, dtype=np.uint16)
-    dapi[7, 7] = 4095
-    flags = {
-        saturation: measure_nuclei(labels, {"DAPI": dapi, "FITC": other}, nuclear="DAPI", saturation=saturation)
-        for saturation in (4095, 4096, None)
-    }
-    assert flags[4095]["Metadata_QC_Saturated"].tolist() == [False, True]
-    assert not flags[4096]["Metadata_QC_Saturated"].any()
-    assert not flags[None]["Metadata_QC_Saturated"].any()
+    images = {"DAPI": np.full((10, 10), 100, np.uint16), "FITC": np.full((10, 10), 4095, np.uint16)}
+    images["DAPI"][7, 7] = 4095
+    table = measure_nuclei(labels, images, nuclear="DAPI", saturation=limits)
+    assert table["Metadata_QC_Saturated"].tolist() == dapi
+    assert table["Metadata_QC_Saturated_DAPI"].tolist() == dapi
+    assert table["Metadata_QC_Saturated_FITC"].tolist() == fitc
 
 
 def test_views_are_measured_as_their_copies() -> None:
@@ -111,6 +120,6 @@ def test_saturation_is_judged_on_the_camera_counts_where_images_are_corrected() 
     raw = np.full(labels.shape, 900, np.uint16)
     raw[2, 2] = 4095
     corrected = np.full(labels.shape, 5000, np.float32)
-    table = measure_nuclei(labels, {"DAPI": corrected}, nuclear="DAPI", saturation=4095, raw=raw)
+    table = measure_nuclei(labels, {"DAPI": corrected}, nuclear="DAPI", saturation={"DAPI": 4095}, raw={"DAPI": raw})
     assert table["Metadata_QC_Saturated"].tolist() == [True, False]
     assert table["Nuclei_Intensity_MaxIntensity_DAPI"].tolist() == [5000, 5000]

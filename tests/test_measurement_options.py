@@ -60,7 +60,7 @@ def test_corrected_images_have_the_full_scale_of_the_cameras() -> None:
     raw = np.random.default_rng(0).integers(100, 255, labels.shape).astype(np.uint8)
     corrected = raw.astype(np.float32)
     once, twice = (
-        measure_nuclei(labels, {"DAPI": image}, nuclear="DAPI", saturation=None, groups={"texture"}, raw=raw)
+        measure_nuclei(labels, {"DAPI": image}, nuclear="DAPI", saturation=None, groups={"texture"}, raw={"DAPI": raw})
         for image in (raw, corrected)
     )
     names = [name for name in once if "Texture" in name]

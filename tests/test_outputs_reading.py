@@ -121,7 +121,9 @@ def test_a_channel_that_one_run_lacks_is_nan_there(runs: Path) -> None:
     part = {name: value for name, value in nuclei(plate, "B03", 1, 2).items() if name in names}
     path = well_table_path(runs / "P3", "B03")
     path.parent.mkdir(parents=True)
-    write_well(path, nuclei=part, fields=[field_row(plate, "B03", 1, 2)], fingerprint="f", measured=measured)
+    row = field_row(plate, "B03", 1, 2)
+    del row["Metadata_QC_SaturatedFraction_FITC"]
+    write_well(path, nuclei=part, fields=[row], fingerprint="f", measured=measured)
     frame = read_nuclei(runs, columns=["Metadata_Plate", MEAN, MEAN.replace("DAPI", "FITC")])
     assert frame[MEAN].notna().all()
     assert frame[MEAN.replace("DAPI", "FITC")].isna().tolist() == (frame["Metadata_Plate"] == "P3").tolist()

@@ -32,7 +32,7 @@ FEATURE = "Nuclei_AreaShape_Area"
 def test_schemas_carry_type_unit_meaning_and_version() -> None:
     for schema, columns in (
         (nucleus_schema(MEASURED), nucleus_columns(MEASURED)),
-        (field_schema(), field_columns()),
+        (field_schema(MEASURED), field_columns(MEASURED)),
         (well_schema(MEASURED), well_columns(MEASURED)),
     ):
         assert schema.names == [column.name for column in columns]
@@ -243,7 +243,7 @@ def test_well_rows_full_empty_failed_incomplete(tmp_path: Path) -> None:
 def test_plate_tables_on_disk(tmp_path: Path) -> None:
     plate, _ = finish_mixed(tmp_path)
     fields = pq.read_table(tmp_path / "fields.parquet")
-    assert fields.schema.equals(field_schema(), check_metadata=True)
+    assert fields.schema.equals(field_schema(MEASURED), check_metadata=True)
     places = zip(fields["Metadata_Well"].to_pylist(), fields["Metadata_Field"].to_pylist(), strict=True)
     assert list(places) == [(well.name, n) for well in plate.wells for n in (1, 2)]
     assert pq.read_schema(tmp_path / "wells.parquet").equals(well_schema(MEASURED), check_metadata=True)

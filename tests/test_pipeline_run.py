@@ -119,7 +119,7 @@ def test_pandas_reads_the_folder_of_nuclei_alone(finished: FinishedRun) -> None:
 
 def test_fields_and_wells_are_the_expected_ones(finished: FinishedRun) -> None:
     fields, wells = read_fields(finished.run), read_wells(finished.run)
-    assert list(fields.columns) == [column.name for column in field_columns()]
+    assert list(fields.columns) == [column.name for column in field_columns(MEASURED)]
     assert list(wells.columns) == [column.name for column in well_columns(MEASURED)]
     places = list(zip(fields.Metadata_Well, fields.Metadata_Field, strict=True))
     assert places == [(well, number) for well in WELLS for number in (1, 2)]

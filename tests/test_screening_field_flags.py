@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from outputs_samples import field_row, make_plate
+from outputs_samples import MEASURED, field_row, make_plate
 from quality_fields import DIAMETER_PX, defocused, quality_of
 
 from hcs_nuclei.columns import FIELD_FLAGS, committed_field_columns
@@ -50,7 +50,7 @@ def flags_of(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_good_fields_have_no_flag_and_every_column() -> None:
     rows = flag_fields(plate_of(), FieldLimits())
-    measured = [column.name for column in committed_field_columns()]
+    measured = [column.name for column in committed_field_columns(MEASURED)]
     assert [list(row) for row in rows] == [[*measured, *(column.name for column in FIELD_FLAGS)]] * 40
     assert [row["Metadata_Field"] for row in rows] == list(range(1, 41))
     for row in rows:

@@ -5,10 +5,25 @@ CellProfiler names them, in pixels and camera counts.
 """
 
 from hcs_nuclei.columns.calls import DNA_CLASSES, FIELD_CALLS, NUCLEUS_CALLS, NUCLEUS_CLASSES, nucleus_calls
-from hcs_nuclei.columns.column import SCHEMA_VERSION, Column, Dtype
-from hcs_nuclei.columns.fields import FIELD_FLAGS, FIELD_QUALITY, committed_field_columns, field_columns, field_flags
+from hcs_nuclei.columns.column import READABLE_VERSIONS, SCHEMA_VERSION, Column, Dtype
+from hcs_nuclei.columns.fields import (
+    FIELD_FLAGS,
+    FIELD_QUALITY,
+    committed_field_columns,
+    field_columns,
+    field_flags,
+    saturated_fractions,
+)
 from hcs_nuclei.columns.identity import IDENTITY
-from hcs_nuclei.columns.nuclei import INTENSITY, MOMENTS, SHAPE, Measured, intensity_columns, nucleus_columns
+from hcs_nuclei.columns.nuclei import (
+    INTENSITY,
+    MOMENTS,
+    SHAPE,
+    Measured,
+    intensity_columns,
+    nucleus_columns,
+    saturated_columns,
+)
 from hcs_nuclei.columns.wells import AGGREGATES, well_columns
 
 __all__ = [
@@ -22,6 +37,7 @@ __all__ = [
     "MOMENTS",
     "NUCLEUS_CALLS",
     "NUCLEUS_CLASSES",
+    "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "SHAPE",
     "Column",
@@ -33,5 +49,7 @@ __all__ = [
     "intensity_columns",
     "nucleus_calls",
     "nucleus_columns",
+    "saturated_columns",
+    "saturated_fractions",
     "well_columns",
 ]

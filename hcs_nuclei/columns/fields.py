@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hcs_nuclei.columns.calls import FIELD_CALLS
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import FIELD, IDENTITY, TIMEPOINT
+from hcs_nuclei.columns.nuclei import Measured
 
 _FIELD_ROW = (
     Column("status", "string", "", "ok | incomplete (another channel is missing) | missing | unreadable | failed"),
@@ -51,16 +54,23 @@ FIELD_FLAGS = (
 )
 
 
-def committed_field_columns() -> tuple[Column, ...]:
+def saturated_fractions(channels: Sequence[str]) -> tuple[Column, ...]:
+    """Shares of a field's pixels, one a channel, the nuclear one too; null where the field lacks the channel."""
+    meaning = "share of pixels at the camera's limit in {}; null where the field lacks it"
+    return tuple(Column(f"Metadata_QC_SaturatedFraction_{c}", "float64", "0-1", meaning.format(c)) for c in channels)
+
+
+def committed_field_columns(measured: Measured) -> tuple[Column, ...]:
     """What a well's commit says of its fields, in order."""
-    return (*IDENTITY, FIELD, TIMEPOINT, *_FIELD_ROW, *FIELD_QUALITY)
+    of_channels = saturated_fractions(measured.channels)
+    return (*IDENTITY, FIELD, TIMEPOINT, *_FIELD_ROW, *FIELD_QUALITY, *of_channels)
 
 
-def field_columns() -> tuple[Column, ...]:
+def field_columns(measured: Measured) -> tuple[Column, ...]:
     """The field table's columns in order: what was committed, the flags that need the plate, whether it counts."""
-    return (*committed_field_columns(), *FIELD_FLAGS, *FIELD_CALLS)
+    return (*committed_field_columns(measured), *FIELD_FLAGS, *FIELD_CALLS)
 
 
 def field_flags() -> tuple[Column, ...]:
     """The flags of quality among the field table's columns."""
-    return tuple(c for c in field_columns() if c.name.startswith("Metadata_QC_") and c.dtype == "bool")
+    return tuple(c for c in (*FIELD_QUALITY, *FIELD_FLAGS) if c.dtype == "bool")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hcs_nuclei.columns.column import Column
@@ -39,6 +40,12 @@ _NUCLEUS = (
     Column("Metadata_QC_TouchesEdge", "bool", "", "touches the edge of the field: its area and shape are cut off"),
     Column("Metadata_QC_Saturated", "bool", "", "holds a pixel at the camera's limit in the nuclear channel"),
 )
+
+
+def saturated_columns(channels: Sequence[str]) -> tuple[Column, ...]:
+    """Flags of nuclei, one a channel, the nuclear one too; null where a field lacks the channel."""
+    meaning = "holds a pixel at the camera's limit in {}; null where the field lacks it"
+    return tuple(Column(f"Metadata_QC_Saturated_{c}", "bool", "", meaning.format(c)) for c in channels)
 
 
 def _moment_columns(kind: str, rows: int, lowest: int, meaning: str) -> tuple[Column, ...]:
@@ -137,7 +144,8 @@ def nucleus_columns(measured: Measured) -> tuple[Column, ...]:
     intensity = tuple(c for channel in measured.channels for c in intensity_columns(channel))
     rings = tuple(c for channel in measured.channels for c in ring_columns(channel))
     return (
-        *(*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *SHAPE, *moments, *intensity),
+        *(*IDENTITY, FIELD, TIMEPOINT, *_NUCLEUS, *saturated_columns(measured.channels)),
+        *(*SHAPE, *moments, *intensity),
         *option_columns(measured.groups, measured.channels),
         *(*NEIGHBOURS, *RING_AREA, *rings),
     )

@@ -163,7 +163,7 @@ def _targets(names: Sequence[str]) -> dict[str, str]:
 
 def _reserved() -> set[str]:
     nothing = Measured((), "")
-    own = (*nucleus_columns(nothing), *NUCLEUS_CALLS, *field_columns(), *well_columns(nothing))
+    own = (*nucleus_columns(nothing), *NUCLEUS_CALLS, *field_columns(nothing), *well_columns(nothing))
     return {column.name.casefold() for column in own}
 
 

@@ -23,10 +23,10 @@ def measure_nuclei(
     channels: Mapping[str, npt.NDArray[Any]],
     *,
     nuclear: str,
-    saturation: float | None,
+    saturation: Mapping[str, float | None] | None,
     groups: Set[str] = frozenset(),
     full_scale: float | None = None,
-    raw: npt.NDArray[Any] | None = None,
+    raw: Mapping[str, npt.NDArray[Any]] | None = None,
     reach: Reach | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Measure every nucleus of one field: position, QC flags, shape, surroundings, and intensity in each channel.
@@ -36,19 +36,20 @@ def measure_nuclei(
         channels: (y, x) images in camera counts, integers or finite floats, by their
             :attr:`hcs_nuclei.plate.Channel.column_name`.
         nuclear: the key of the nuclear channel in `channels`.
-        saturation: the camera's limit in counts, None where it is not known (then nothing is called saturated).
+        saturation: the camera's limit in counts by channel; where there is none nothing is called saturated.
         groups: optional groups of features, as :class:`hcs_nuclei.columns.Measured` names them.
         full_scale: counts of the topmost level of texture; None: the largest value that the image could hold.
-        raw: (y, x) the nuclear channel as the camera gave it, where `channels` are corrected; saturation is judged on
-            it.
+        raw: the same channels as the camera gave them, (y, x) each, where `channels` are corrected; saturation is
+            judged on them.
         reach: how far rings and neighbours are looked for, None where that is not known (then they are NaN).
 
     Returns:
         (n,) arrays by column name, rows by ascending label: ``Metadata_ObjectNumber`` (uint32),
-        ``Metadata_Center_X`` and ``_Y`` (px), ``Metadata_QC_TouchesEdge`` and ``_Saturated`` (bool), and every column
-        of :data:`hcs_nuclei.columns.SHAPE`, :func:`hcs_nuclei.columns.intensity_columns`, the `groups`, ``NEIGHBOURS``,
-        ``RING_AREA`` and ``ring_columns`` (float64). But for the last three, the local background and granularity, the
-        values of a nucleus do not depend on other nuclei.
+        ``Metadata_Center_X`` and ``_Y`` (px), ``Metadata_QC_TouchesEdge`` and ``_Saturated`` (bool) with
+        :func:`hcs_nuclei.columns.saturated_columns`, and every column of :data:`hcs_nuclei.columns.SHAPE`,
+        :func:`hcs_nuclei.columns.intensity_columns`, the `groups`, ``NEIGHBOURS``, ``RING_AREA`` and ``ring_columns``
+        (float64). But for the last three, the local background and granularity, the values of a nucleus do not depend
+        on other nuclei.
 
     Raises:
         ValueError: an image is not of the label image's shape, or the nuclear channel is not among the channels.
@@ -67,14 +68,15 @@ def measure_nuclei(
     for name, image in channels.items():
         for column, values in measure_intensity(image, insides, measure_local_background(image, free)).items():
             table[f"{column}_{name}"] = values
-    brightest = (
-        table[f"Nuclei_Intensity_MaxIntensity_{nuclear}"]
-        if raw is None or raw is channels[nuclear]
-        else brightest_pixels(raw, insides)
-    )
-    scale = full_scale or full_scale_of(channels[nuclear] if raw is None else raw)
+    seen = channels if raw is None else raw
+    for name in channels:
+        limit = (saturation or {}).get(name)
+        table[f"Metadata_QC_Saturated_{name}"] = (
+            np.zeros(runs.numbers.shape, dtype=bool)
+            if limit is None
+            else brightest_pixels(seen[name], insides) >= limit
+        )
+    table["Metadata_QC_Saturated"] = table[f"Metadata_QC_Saturated_{nuclear}"]
+    scale = full_scale or full_scale_of(seen[nuclear])
     table |= measure_options(labels, runs, insides, channels, groups, full_scale=scale)
-    table |= measure_surroundings(labels, runs, table, channels, reach)
-    limit = np.inf if saturation is None else saturation
-    table["Metadata_QC_Saturated"] = brightest >= limit
-    return table
+    return table | measure_surroundings(labels, runs, table, channels, reach)

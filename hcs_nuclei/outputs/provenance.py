@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hcs_nuclei.columns import SCHEMA_VERSION, Measured
+from hcs_nuclei.columns import READABLE_VERSIONS, SCHEMA_VERSION, Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.files import replace_file
 from hcs_nuclei.screening.exclusions import Exclusions
@@ -97,7 +97,9 @@ class Calibration(_Part):
 
     diameter_px: float | None = Field(description="median nucleus diameter; None where the sample shows no nucleus")
     diameter_from: Literal["settings", "estimate", "none"]
-    saturation: int | None = Field(description="the camera's limit in counts; None where nothing piles up")
+    saturation: int | None = Field(
+        description="the nuclear channel's limit in counts; None where the sample shows none: each field is looked at"
+    )
     sample: tuple[str, ...] = Field(default=(), description="the sampled fields, as B03/1")
     illumination: Illumination | None = None
 
@@ -183,7 +185,7 @@ def read_record(run_dir: Path) -> RunRecord | None:
         return None
     except ValidationError:
         record = None
-    if record is None or record.schema_version != SCHEMA_VERSION:
+    if record is None or record.schema_version not in READABLE_VERSIONS:
         raise RunConflictError(
             f"{run_dir / RUN_FILE} was not written by this version of hcs-nuclei, or is damaged. Choose another --out, "
             "or process it again with --overwrite (the former tables are kept under .previous)."

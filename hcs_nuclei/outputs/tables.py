@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from hcs_nuclei.columns import (
     IDENTITY,
-    SCHEMA_VERSION,
+    READABLE_VERSIONS,
     Column,
     Measured,
     committed_field_columns,
@@ -72,9 +72,9 @@ def nucleus_schema(measured: Measured) -> pa.Schema:
     return arrow_schema(nucleus_columns(measured))
 
 
-def field_schema() -> pa.Schema:
-    """Schema of ``fields.parquet``."""
-    return arrow_schema(field_columns())
+def field_schema(measured: Measured) -> pa.Schema:
+    """Schema of ``fields.parquet`` for what is measured of a nucleus."""
+    return arrow_schema(field_columns(measured))
 
 
 def well_schema(measured: Measured, treatments: Sequence[Column] = (), gates: Sequence[str] = ()) -> pa.Schema:
@@ -115,7 +115,7 @@ def write_well(
     schema = nucleus_schema(measured)
     table = pa.concat_tables([schema.empty_table(), *(_nucleus_table(part, schema) for part in parts)])
     table = table.take(_row_order(table)).combine_chunks()
-    rows = _field_rows(fields)
+    rows = _field_rows(fields, measured)
     _check_counts(table, rows)
     metadata = {
         **schema.metadata,
@@ -129,7 +129,8 @@ def write_well(
 def read_commit(path: Path) -> WellCommit | None:
     """What a well's Parquet file says of itself, from its footer alone.
 
-    None where the file is not there, is not whole, or was not written by :func:`write_well` with this schema version.
+    None where the file is not there, is not whole, or was not written by :func:`write_well` with a version of the
+    schema that is read.
 
     Raises:
         OSError: the file is there and may not be read.
@@ -142,7 +143,8 @@ def read_commit(path: Path) -> WellCommit | None:
                 return None
     except FileNotFoundError:
         return None
-    if metadata.get(VERSION_KEY) != SCHEMA_VERSION.encode() or not {_FINGERPRINT, _FIELDS} <= metadata.keys():
+    version = metadata.get(VERSION_KEY, b"").decode()
+    if version not in READABLE_VERSIONS or not {_FINGERPRINT, _FIELDS} <= metadata.keys():
         return None
     rows = json.loads(metadata[_FIELDS])
     return WellCommit(rows[0]["Metadata_Well"], metadata[_FINGERPRINT].decode(), tuple(rows))
@@ -182,7 +184,7 @@ def finish_tables(
     ]
     schema = well_schema(measured, layout.columns if layout else (), calls.gate_names)
     well_table = normalise(pa.Table.from_pylist(wells, schema=schema))
-    tables = PlateTables(pa.Table.from_pylist(fields, schema=field_schema()), well_table, calls)
+    tables = PlateTables(pa.Table.from_pylist(fields, schema=field_schema(measured)), well_table, calls)
     if layout and layout.columns:
         replace_file(run_dir / LAYOUT_FILE, parquet_bytes(_layout_table(layout)))
     else:
@@ -263,9 +265,9 @@ def _row_order(table: pa.Table) -> Any:
     return np.lexsort([table[key].to_numpy() for key in _ROW_ORDER])
 
 
-def _field_rows(fields: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
+def _field_rows(fields: Sequence[Mapping[str, object]], measured: Measured) -> list[dict[str, Any]]:
     """Field rows as they go into JSON: checked, in order of field and time point, NaN as None."""
-    schema = arrow_schema(committed_field_columns())
+    schema = arrow_schema(committed_field_columns(measured))
     for row in fields:
         _check_names(row, schema, "field row")
     rows = [{name: _plain(row[name]) for name in schema.names} for row in fields]

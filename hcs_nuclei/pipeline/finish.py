@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hcs_nuclei.columns import Measured
+from hcs_nuclei.columns import SCHEMA_VERSION, Measured
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.files import sweep
 from hcs_nuclei.layouts import Layout, read_layout
@@ -167,7 +167,8 @@ def _write_tables(
     )
     # The time of a finish that changed nothing is no news: the file keeps its bytes and its modification time.
     before, treatments = read_record(run_dir), record_of(layout)
-    done = record.model_copy(update={"outcome": outcome, "layout": treatments})
+    tables_of = {"schema_version": SCHEMA_VERSION, "outcome": outcome, "layout": treatments}
+    done = record.model_copy(update=tables_of)
     same = before is not None and before == done.model_copy(update={"finished": before.finished})
     finished = (before.finished if same and before else None) or datetime.now(UTC).isoformat(timespec="seconds")
     done = done.model_copy(update={"finished": finished})

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.cluster import emit_event, should_stop
-from hcs_nuclei.columns import committed_field_columns, nucleus_columns
+from hcs_nuclei.columns import committed_field_columns, nucleus_columns, saturated_columns
 from hcs_nuclei.errors import OutputError, UserError
 from hcs_nuclei.logs import set_up_logs
 from hcs_nuclei.measurement import (
@@ -30,6 +30,8 @@ from hcs_nuclei.measurement import (
     measure_nuclei,
     measure_position,
     middle_of_fields,
+    own_saturation_level,
+    saturated_fraction,
 )
 from hcs_nuclei.metrics import count_here
 from hcs_nuclei.models.loading import load_segmenter
@@ -195,9 +197,9 @@ class _WellRun:
     def _measure(self, view: View) -> None:
         context = self._context
         assert view.prediction is not None
-        assert context.calibration is not None
+        calibration = context.calibration
+        assert calibration is not None
         prediction = view.prediction
-        limit, diameter = context.calibration.saturation, context.calibration.diameter_px
         made = self.timed(
             "instances",
             lambda: self._segmenter.instances_of(
@@ -206,7 +208,7 @@ class _WellRun:
         )
         nuclear = view.images[context.nuclear.token]
         columns = dict(zip((c.token for c in context.channels), context.channel_columns, strict=True))
-        profiles = profiles_of(context.calibration.illumination)
+        profiles = profiles_of(calibration.illumination)
 
         def measure() -> tuple[dict[str, Any], dict[str, Any]]:
             images = {
@@ -214,15 +216,17 @@ class _WellRun:
                 for token, image in view.images.items()
             }
             # A camera saturates before anything is corrected.
+            raw = {columns[token]: image for token, image in view.images.items()}
             column = context.measured.nuclear
+            limits = _limits(raw, {column: calibration.saturation})
             nuclei = measure_nuclei(
                 made.labels,
                 images,
                 nuclear=column,
-                saturation=limit,
+                saturation=limits,
                 groups=context.measured.groups,
                 full_scale=context.settings.measurement.texture_full_scale,
-                raw=nuclear,
+                raw=raw,
                 reach=context.reach,
             )
             nuclei |= measure_position(
@@ -233,7 +237,7 @@ class _WellRun:
                 middle_um=middle_of_fields([site.position_um for site in self._job.well.fields]),
                 pixel_size_um=context.pixel_size_um,
             )
-            return nuclei, measure_field(
+            quality = measure_field(
                 nuclear,
                 made.labels,
                 FieldNuclei(
@@ -243,10 +247,13 @@ class _WellRun:
                     mean=nuclei[f"Nuclei_Intensity_MeanIntensity_{column}"],
                     confidence=made.confidence,
                 ),
-                saturation=limit,
-                diameter_px=diameter,
+                saturation=limits[column],
+                diameter_px=calibration.diameter_px,
                 corrected=images[column],
             )
+            for name, image in raw.items():
+                quality[f"Metadata_QC_SaturatedFraction_{name}"] = saturated_fraction(image, limits[name])
+            return nuclei, quality
 
         nuclei, quality = self.timed("measure", measure)
         count = int(made.confidence.size)
@@ -257,7 +264,9 @@ class _WellRun:
         if before:
             labels = np.where(labels > 0, labels + np.uint32(before), np.uint32(0)).astype(np.uint32)
             nuclei["Metadata_ObjectNumber"] = nuclei["Metadata_ObjectNumber"] + np.uint32(before)
-        missing = {c.name: np.nan for c in nucleus_columns(context.measured) if c.name.startswith("Nuclei_")}
+        features = (c.name for c in nucleus_columns(context.measured) if c.name.startswith("Nuclei_"))
+        missing: dict[str, object] = dict.fromkeys(features, np.nan)
+        missing |= {c.name: None for c in saturated_columns(context.measured.channels)}
         identity = _identity(context, self._job.well, view)
         self._nuclei.append({**missing, **identity, **nuclei, "Metadata_Confidence": made.confidence})
         self._rows.append(_field_row(context, self._job.well, view, count=count, shape=nuclear.shape, quality=quality))
@@ -289,6 +298,16 @@ def _predict(view: View, context: Context, segmenter: Segmenter) -> None:
         raise
     except Exception as error:  # a field that the network cannot take costs itself, never its well
         view.status, view.error = "failed", f"{type(error).__name__}: {error}"
+
+
+def _limits(raw: Mapping[str, npt.NDArray[Any]], sample: Mapping[str, int | None]) -> dict[str, int | None]:
+    """The camera's limit by channel: what the plate's sample shows, else what the field's own image shows.
+
+    A sample of a few fields may miss the wells that are saturated, and has the nuclear channel alone: to read the
+    others would be to read files twice.
+    """
+    known = {name: limit for name, limit in sample.items() if limit is not None}
+    return {name: known[name] if name in known else own_saturation_level(image) for name, image in raw.items()}
 
 
 def _writer(context: Context, well: Well) -> WellWriter:
@@ -336,7 +355,7 @@ def _field_row(
         "Metadata_Position_Y": position[1],
         **(quality or {}),
     }
-    return {c.name: known.get(c.name) for c in committed_field_columns()}
+    return {c.name: known.get(c.name) for c in committed_field_columns(context.measured)}
 
 
 @contextmanager
