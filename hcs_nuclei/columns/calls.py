@@ -26,7 +26,14 @@ FIELD_CALLS = (
 
 NUCLEUS_CALLS = (
     _EXCLUDED,
-    Column("Metadata_Aggregated", "bool", "", "whole, in a valid field, unflagged: wells' figures are of these"),
+    Column(
+        "Metadata_Counted",
+        "bool",
+        "",
+        "its well counts it here: in the valid field that has the lower right corner of its bounding box, of fields "
+        "that overlap in the one that shows most to its left and above; density is of these",
+    ),
+    Column("Metadata_Aggregated", "bool", "", "counted, whole and unflagged: wells' figures are of these"),
     Column("Metadata_Class_Nucleus", "string", "", f"{' | '.join(NUCLEUS_CLASSES)}; null: not called"),
     Column("Metadata_Class_DNA", "string", "", f"{' | '.join(DNA_CLASSES)}; null: not called"),
     Column("Metadata_DNAContent", "float64", "N", "DNA content; G1 of the negative controls is 2; null: not called"),

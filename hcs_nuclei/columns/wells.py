@@ -19,9 +19,19 @@ _WELL_ROW = (
     Column("Metadata_Excluded", "bool", "", "excluded by hand: the well, or each of its fields"),
     Column("Metadata_Exclusion_Reason", "string", "", "why it, or fields of it, were excluded; empty where none was"),
     Column("Metadata_QC_TooFewFields", "bool", "", "too few fields are valid: density, aggregates, fractions are null"),
-    Column("Metadata_Object_Count", "int64", "", "nuclei over the measured fields; 0 if empty, null if not measured"),
-    Column("Metadata_Object_Count_PerField", "float64", "", "nuclei per valid field; null where too few are valid"),
-    Column("Metadata_Density_per_mm2", "float64", "1/mm²", "nuclei per mm² of valid field; null without pixel size"),
+    Column(
+        "Metadata_Object_Count",
+        "int64",
+        "",
+        "nuclei of the measured fields, in each that shows it; 0 if empty, null if not measured",
+    ),
+    Column("Metadata_Object_Count_PerField", "float64", "", "the same per valid field; null where too few are valid"),
+    Column(
+        "Metadata_Density_per_mm2",
+        "float64",
+        "1/mm²",
+        "counted nuclei per mm² of valid fields; null without pixel size",
+    ),
     Column("Metadata_NuclearAreaFraction", "float64", "0-1", "share of the valid fields' pixels inside nuclei"),
 )
 #: What stands before a feature's name, and what it says of the well's aggregated nuclei.

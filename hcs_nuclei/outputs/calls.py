@@ -22,6 +22,7 @@ from hcs_nuclei.columns import NUCLEUS_CALLS, SCHEMA_VERSION, Measured, nucleus_
 from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.files import replace_file
 from hcs_nuclei.screening.classes import NucleusReference, nucleus_class, nucleus_reference
+from hcs_nuclei.screening.density import Frame, counted_once
 from hcs_nuclei.screening.dna_content import G1Peak, dna_class, dna_content, find_g1
 from hcs_nuclei.screening.exclusions import Exclusions
 from hcs_nuclei.screening.gates import Gate, make_gate
@@ -35,6 +36,8 @@ _AREA, _ECCENTRICITY, _SOLIDITY = (f"Nuclei_AreaShape_{name}" for name in ("Area
 _ALWAYS = (
     "Metadata_Field",
     "Metadata_Timepoint",
+    "Metadata_BoundingBox_Right",
+    "Metadata_BoundingBox_Bottom",
     "Metadata_Confidence",
     "Metadata_QC_TouchesEdge",
     "Metadata_QC_Saturated",
@@ -121,13 +124,15 @@ def find_calls(
     )
     features = tuple(dict.fromkeys((*none.features, *(gate.feature for gate in rules.gates.values()))))
     nuclei = _sample(run_dir, named or list(valid), features, fields, none)
-    whole = nuclei["sound"]
+    # What lies in two fields would weigh twice among those that all others are held to.
+    once = nuclei["Metadata_Counted"]
+    whole = nuclei["sound"] & once
     area, bright, stain = (nuclei[name][whole] for name in (_AREA, mean, integrated))
     reference = nucleus_reference(mean, integrated, area, bright, stain, origin)
     single = _single(nuclei, rules.calls)
     dna = find_g1(
         integrated,
-        nuclei[integrated][single],
+        nuclei[integrated][single & once],
         origin,
         minimum=rules.calls.minimum_nuclei,
         widest=rules.calls.widest_peak,
@@ -157,8 +162,7 @@ def call_nuclei(calls: Calls, nuclei: Mapping[str, npt.NDArray[Any]], fields: Se
     shape = of_sound(_AREA), of_sound(reference.mean_feature), of_sound(reference.integrated_feature)
     content = dna_content(np.where(_single({**nuclei, **state}, calls.rules), nuclei[dna.feature], np.nan), dna)
     return {
-        "Metadata_Excluded": state["Metadata_Excluded"],
-        "Metadata_Aggregated": state["Metadata_Aggregated"],
+        **{name: state[name] for name in ("Metadata_Excluded", "Metadata_Counted", "Metadata_Aggregated")},
         "Metadata_Class_Nucleus": nucleus_class(*shape, of_sound(_ECCENTRICITY), reference, calls.rules),
         "Metadata_Class_DNA": dna_class(content, dna),
         "Metadata_DNAContent": content,
@@ -270,6 +274,11 @@ _JUDGED = (
     "Metadata_Excluded",
     "Metadata_Valid",
     "Metadata_QC_OutOfFocus",
+    "Metadata_PixelSize_um",
+    "Metadata_Height",
+    "Metadata_Width",
+    "Metadata_Position_X",
+    "Metadata_Position_Y",
 )
 
 
@@ -288,8 +297,8 @@ def _sample(
         nuclei = read_columns(run_dir / "nuclei" / f"{well}.parquet", features)
         rows = [row for row in fields if row["Metadata_Well"] == well]
         parts.append({**nuclei, **_state(nuclei, rows, calls.nucleus_flags)})
-    names = (*features, "sound", "Metadata_Aggregated")
-    flags = {name for name in features if name.startswith("Metadata_QC_")} | {*names[-2:]}
+    names = (*features, "sound", "Metadata_Counted", "Metadata_Aggregated")
+    flags = {name for name in features if name.startswith("Metadata_QC_")} | {*names[-3:]}
     empty = {name: np.zeros(0, dtype=bool if name in flags else np.float64) for name in names}
     return {name: np.concatenate([part[name] for part in parts or [empty]]) for name in names}
 
@@ -297,7 +306,7 @@ def _sample(
 def _state(
     nuclei: Mapping[str, npt.NDArray[Any]], fields: Sequence[Mapping[str, Any]], flags: Sequence[str]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """(n,) whether each nucleus is excluded, aggregated, and ``sound``: whole, in a valid field that is in focus."""
+    """(n,) whether each nucleus is excluded, counted, aggregated, and ``sound``: whole, in a valid field in focus."""
     by_place = {(row["Metadata_Field"], row["Metadata_Timepoint"]): row for row in fields}
     places, where = np.unique(
         np.stack([nuclei["Metadata_Field"], nuclei["Metadata_Timepoint"]]).astype(np.int64), axis=1, return_inverse=True
@@ -309,11 +318,32 @@ def _state(
 
     valid = of_field([row["Metadata_Valid"] for row in rows]) & ~nuclei["Metadata_QC_TouchesEdge"]
     in_focus = of_field([not row["Metadata_QC_OutOfFocus"] for row in rows])
-    aggregated = valid.copy()
+    counted = _counted(nuclei, fields)
+    aggregated = valid & counted
     for flag in flags:
         aggregated &= ~nuclei[f"Metadata_QC_{flag}"]
     excluded = of_field([row["Metadata_Excluded"] for row in rows])
-    return {"Metadata_Excluded": excluded, "Metadata_Aggregated": aggregated, "sound": valid & in_focus}
+    return {
+        "Metadata_Excluded": excluded,
+        "Metadata_Counted": counted,
+        "Metadata_Aggregated": aggregated,
+        "sound": valid & in_focus,
+    }
+
+
+def _counted(nuclei: Mapping[str, npt.NDArray[Any]], fields: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
+    """(n,) whether each nucleus counts for its well, at each time point by itself."""
+    counted = np.zeros(nuclei["Metadata_Field"].shape, dtype=bool)
+    valid = [row for row in fields if row["Metadata_Valid"]]
+    for timepoint in {row["Metadata_Timepoint"] for row in valid}:
+        frames = {row["Metadata_Field"]: Frame.of(row) for row in valid if row["Metadata_Timepoint"] == timepoint}
+        here = np.flatnonzero(nuclei["Metadata_Timepoint"] == timepoint)
+        where = np.full(here.shape, -1)
+        for place, field_number in enumerate(frames):
+            where[nuclei["Metadata_Field"][here] == field_number] = place
+        right, bottom = (nuclei[f"Metadata_BoundingBox_{side}"][here] for side in ("Right", "Bottom"))
+        counted[here] = counted_once(list(frames.values()), where, right, bottom)
+    return counted
 
 
 def _single(nuclei: Mapping[str, npt.NDArray[Any]], rules: CallSettings) -> npt.NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs.arrow import VERSION_KEY, arrow_schema, csv_bytes, parquet_bytes
 from hcs_nuclei.outputs.calls import CallRules, Calls, call_nuclei, find_calls, read_columns, write_calls
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE, PLACE
-from hcs_nuclei.outputs.wells import PLACES, well_row
+from hcs_nuclei.outputs.wells import well_row
 from hcs_nuclei.plate import Plate, parse_well
 from hcs_nuclei.screening.field_flags import FieldLimits, flag_fields
 from hcs_nuclei.screening.validity import judge_fields
@@ -217,7 +217,7 @@ def _well_rows(
 ) -> list[dict[str, Any]]:
     """The well's rows of the well table, one a time point; reads the nuclei of this well alone."""
     features = [column.name for column in nucleus_columns(measured) if column.name.startswith("Nuclei_")]
-    names = tuple(dict.fromkeys((*features, *PLACES, *calls.features)))
+    names = tuple(dict.fromkeys((*features, *calls.features)))
     nuclei = read_columns(well_table_path(run_dir, str(fields[0]["Metadata_Well"])), names)
     called = call_nuclei(calls, nuclei, fields)
     rows = []
@@ -226,7 +226,7 @@ def _well_rows(
         rows.append(
             well_row(
                 [row for row in fields if row["Metadata_Timepoint"] == timepoint],
-                {name: nuclei[name][here] for name in (*features, *PLACES)},
+                {name: nuclei[name][here] for name in features},
                 {name: values[here] for name, values in called.items()},
                 calls.refused,
                 minimum_fields,

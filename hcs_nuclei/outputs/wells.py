@@ -11,10 +11,8 @@ import numpy.typing as npt
 from hcs_nuclei.columns import DNA_CLASSES, NUCLEUS_CLASSES, field_flags
 from hcs_nuclei.outputs.calls import Called
 from hcs_nuclei.screening.aggregates import aggregate
-from hcs_nuclei.screening.density import Frame, density_per_mm2
+from hcs_nuclei.screening.density import Frame, area_mm2
 
-#: Columns of the nucleus table, beside features, that a row is made from.
-PLACES = ("Metadata_Field", "Metadata_Timepoint", "Metadata_BoundingBox_Right", "Metadata_BoundingBox_Bottom")
 _IDENTITY = (
     "Metadata_Plate",
     "Metadata_Acquisition",
@@ -36,8 +34,7 @@ def well_row(
     Args:
         fields: the well's rows of the field table at this time point, at least one, flagged and judged; a field is
             measured where its ``Metadata_Object_Count`` is not None.
-        nuclei: at this time point, by ``Nuclei_*`` name and by those of :data:`PLACES` an array (n,), NaN where a
-            nucleus has no value.
+        nuclei: at this time point, by ``Nuclei_*`` name an array (n,), NaN where a nucleus has no value.
         called: what the same nuclei are called, as :func:`hcs_nuclei.outputs.calls.call_nuclei` has it.
         refused: those of its columns for which the plate gives no rule.
         minimum_fields: share of the fields that must be valid, 0-1.
@@ -59,7 +56,7 @@ def well_row(
         "Metadata_QC_TooFewFields": not enough,
         "Metadata_Object_Count": count,
         "Metadata_Object_Count_PerField": _per_field(valid) if enough else None,
-        "Metadata_Density_per_mm2": _density(valid, nuclei) if enough else None,
+        "Metadata_Density_per_mm2": _density(valid, called) if enough else None,
         "Metadata_NuclearAreaFraction": _area_fraction(valid) if enough else None,
         **{f"{name}_Fields": sum(bool(row[name]) for row in measured) if measured else None for name in _FLAGS},
         "Metadata_Count_Aggregated": int(np.count_nonzero(used)) if enough else None,
@@ -90,19 +87,10 @@ def _per_field(valid: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(row["Metadata_Object_Count"] for row in valid) / len(valid))
 
 
-def _density(valid: Sequence[Mapping[str, Any]], nuclei: Arrays) -> float | None:
+def _density(valid: Sequence[Mapping[str, Any]], called: Called) -> float | None:
     """Nuclei per mm² of the valid fields; None where the pixel size of one of them is unknown."""
-    if any(row["Metadata_PixelSize_um"] is None for row in valid):
-        return None
-    frames = []
-    for row in valid:
-        here = nuclei["Metadata_Field"] == row["Metadata_Field"]
-        x, y = row["Metadata_Position_X"], row["Metadata_Position_Y"]
-        right, bottom = (nuclei[f"Metadata_BoundingBox_{side}"][here] for side in ("Right", "Bottom"))
-        shape = row["Metadata_Height"], row["Metadata_Width"]
-        position = None if x is None or y is None else (x, y)
-        frames.append(Frame(shape, row["Metadata_PixelSize_um"], position, right, bottom))
-    return density_per_mm2(frames)
+    area = area_mm2([Frame.of(row) for row in valid])
+    return None if area is None else np.count_nonzero(called["Metadata_Counted"]) / area
 
 
 def _area_fraction(valid: Sequence[Mapping[str, Any]]) -> float | None:
@@ -134,7 +122,7 @@ def _fractions(called: Called, used: npt.NDArray[np.bool_], refused: Collection[
 
 
 def _aggregates(nuclei: Arrays, used: npt.NDArray[np.bool_]) -> dict[str, float | None]:
-    names = [name for name in nuclei if name.startswith("Nuclei_")]
+    names = list(nuclei)
     features = np.array([nuclei[name][used] for name in names], dtype=np.float64).reshape(len(names), -1)
     return {
         f"{prefix}{name}": None if np.isnan(value) else float(value)

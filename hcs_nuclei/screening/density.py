@@ -1,15 +1,17 @@
-"""A well's valid fields and the nuclei in them in, nuclei per mm² out: each nucleus once, each piece of well once.
+"""A well's valid fields and the nuclei in them in, which nuclei count for the well and the area of the fields out.
 
 A nucleus is counted in the field that holds the lower right corner of its bounding box. Where fields lie side by side
 that is the rule of two edges: nuclei cut by the left or upper edge count, those cut by the right or lower edge belong
-to the next field, so density does not depend on the size of a field. Where stage positions make fields overlap, it is
-the first of them, and the area is that of all together.
+to the next field, so density does not depend on the size of a field. Where stage positions make several fields hold
+that corner, it is the one whose left and upper edges are farthest from it, so that a nucleus is counted where it is
+whole if any field shows it whole; and the area is that of all together: each nucleus once, each piece of well once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,61 +24,106 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A valid field: (height, width) in px, the edge of a pixel in µm, the stage position (x, y) in µm if known.
-
-    `right` and `bottom` are (n,): the last column and row of each nucleus, px from the upper left pixel.
-    """
+    """A valid field: (height, width) in px, the edge of a pixel in µm and the stage position (x, y) in µm if known."""
 
     shape: tuple[int, int]
-    pixel_size_um: float
+    pixel_size_um: float | None
     position_um: tuple[float, float] | None
-    right: Floats
-    bottom: Floats
 
-    @property
-    def box_um(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom edge in µm; the stage position is the centre."""
-        height, width = (edge * self.pixel_size_um for edge in self.shape)
-        x, y = self.position_um or (0.0, 0.0)
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Frame:
+        """Of a measured field's row of the field table."""
+        x, y = row["Metadata_Position_X"], row["Metadata_Position_Y"]
+        shape = row["Metadata_Height"], row["Metadata_Width"]
+        return cls(shape, row["Metadata_PixelSize_um"], None if x is None or y is None else (x, y))
 
 
-def density_per_mm2(frames: Sequence[Frame]) -> float | None:
-    """Nuclei per mm² of the area of all `frames` together; None without a frame."""
-    if not frames:
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """The edges of a field in µm, and its pixel's; the stage position is the centre."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    pixel: float
+
+    @classmethod
+    def of(cls, frame: Frame) -> _Box:
+        pixel = frame.pixel_size_um or 0.0
+        height, width = (edge * pixel for edge in frame.shape)
+        x, y = frame.position_um or (0.0, 0.0)
+        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2, pixel)
+
+    def overlaps(self, other: _Box) -> bool:
+        wide = min(self.right, other.right) - max(self.left, other.left)
+        high = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return wide > _TOLERANCE * (self.right - self.left) and high > _TOLERANCE * (self.bottom - self.top)
+
+    def counts(self, x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
+        """(n,) whether it counts what has its lower right corner at (x, y) µm: its last column and row may be cuts."""
+        of_columns = (x >= self.left) & (x < self.right - self.pixel)
+        return of_columns & (y >= self.top) & (y < self.bottom - self.pixel)
+
+    def room(self, x: Floats, y: Floats) -> Floats:
+        """(n,) µm from the left or the upper edge, whichever is nearer: a nucleus that is larger than that is cut."""
+        return np.minimum(x - self.left, y - self.top)
+
+
+def counted_once(
+    frames: Sequence[Frame], where: npt.NDArray[np.integer[Any]], right: Floats, bottom: Floats
+) -> npt.NDArray[np.bool_]:
+    """(n,) which nuclei of a well count, at one time point: each in one of its valid fields.
+
+    Fields overlap only where the pixel size and the stage position of all are known.
+
+    Args:
+        frames: the well's valid fields; among equals the first counts.
+        where: (n,) the frame of each nucleus, its place in `frames`; below 0 of one in another field, which is not
+            counted.
+        right: (n,) last column of each nucleus, px from the upper left pixel.
+        bottom: (n,) last row.
+    """
+    counted = np.zeros(where.shape, dtype=bool)
+    boxes = _boxes(frames)
+    for number, frame in enumerate(frames):
+        here = np.flatnonzero(where == number)
+        x, y = right[here], bottom[here]
+        inside = (x < frame.shape[1] - 1) & (y < frame.shape[0] - 1)
+        if boxes:
+            box = boxes[number]
+            x, y = box.left + (x + 0.5) * box.pixel, box.top + (y + 0.5) * box.pixel
+            room = box.room(x, y)
+            for place, other in enumerate(boxes):
+                if place != number and box.overlaps(other):
+                    better = other.room(x, y) >= room if place < number else other.room(x, y) > room
+                    inside &= ~(better & other.counts(x, y))
+        counted[here] = inside
+    return counted
+
+
+def area_mm2(frames: Sequence[Frame]) -> float | None:
+    """Area of all `frames` together, mm²; None without a frame, or where the pixel size of one is unknown."""
+    boxes = [_Box.of(frame) for frame in frames if frame.pixel_size_um is not None]
+    if not frames or len(boxes) < len(frames):
         return None
-    placed = all(frame.position_um is not None for frame in frames)
-    earlier: list[Frame] = []
-    count = 0
-    for frame in frames:
-        left, top, _, _ = frame.box_um
-        inside = (frame.right < frame.shape[1] - 1) & (frame.bottom < frame.shape[0] - 1)
-        x = left + (frame.right + 0.5) * frame.pixel_size_um
-        y = top + (frame.bottom + 0.5) * frame.pixel_size_um
-        for other in earlier if placed else ():
-            if _overlap(frame, other):
-                o_left, o_top, o_right, o_bottom = other.box_um
-                last = other.pixel_size_um  # what lies in its last column or row may go on, and is not counted there
-                inside &= ~((x >= o_left) & (x < o_right - last) & (y >= o_top) & (y < o_bottom - last))
-        count += int(np.count_nonzero(inside))
-        earlier.append(frame)
-    overlapping = placed and any(_overlap(a, b) for i, a in enumerate(frames) for b in frames[:i])
-    boxes = [frame.box_um for frame in frames]
-    area = _union(boxes) if overlapping else sum((r - le) * (b - t) for le, t, r, b in boxes)
-    return count / (area / 1e6)
+    placed = bool(_boxes(frames))
+    overlapping = placed and any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+    return (_union(boxes) if overlapping else sum((b.right - b.left) * (b.bottom - b.top) for b in boxes)) / 1e6
 
 
-def _overlap(a: Frame, b: Frame) -> bool:
-    (a_left, a_top, a_right, a_bottom), (b_left, b_top, b_right, b_bottom) = a.box_um, b.box_um
-    wide, high = min(a_right, b_right) - max(a_left, b_left), min(a_bottom, b_bottom) - max(a_top, b_top)
-    return wide > _TOLERANCE * (a_right - a_left) and high > _TOLERANCE * (a_bottom - a_top)
+def _boxes(frames: Sequence[Frame]) -> list[_Box]:
+    """Where the frames lie in the well; empty where that is not known of all of them."""
+    placed = all(frame.pixel_size_um is not None and frame.position_um is not None for frame in frames)
+    return [_Box.of(frame) for frame in frames] if placed else []
 
 
-def _union(boxes: Sequence[tuple[float, float, float, float]]) -> float:
-    """Area that at least one of the boxes (left, top, right, bottom) covers."""
-    columns = np.unique([edge for left, _, right, _ in boxes for edge in (left, right)])
-    rows = np.unique([edge for _, top, _, bottom in boxes for edge in (top, bottom)])
+def _union(boxes: Sequence[_Box]) -> float:
+    """Area that at least one of the boxes covers, µm²."""
+    columns = np.unique([edge for box in boxes for edge in (box.left, box.right)])
+    rows = np.unique([edge for box in boxes for edge in (box.top, box.bottom)])
     covered = np.zeros((rows.size - 1, columns.size - 1), dtype=bool)
-    for left, top, right, bottom in boxes:
-        covered[(rows[:-1] >= top) & (rows[:-1] < bottom)] |= (columns[:-1] >= left) & (columns[:-1] < right)
+    for box in boxes:
+        within = (columns[:-1] >= box.left) & (columns[:-1] < box.right)
+        covered[(rows[:-1] >= box.top) & (rows[:-1] < box.bottom)] |= within
     return float(np.diff(rows) @ covered @ np.diff(columns))
