@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,9 +53,11 @@ def well_table(
     lost_columns: tuple[int, ...] = (),
     timepoints: int = 1,
     pixel_size: bool = True,
+    few: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> pa.Table:
-    """The well table of a simulated design; wells of `lost_columns` have no valid field, later times fewer cells."""
+    """The well table of a simulated design; wells of `lost_columns` have no valid field, later times fewer cells,
+    and wells of `few` that many aggregated nuclei instead of 200."""
     rng = np.random.default_rng(seed)
     rows = []
     for time in range(timepoints):
@@ -75,6 +77,7 @@ def well_table(
                     "status": "ok",
                     "Metadata_Excluded": False,
                     "Metadata_QC_TooFewFields": lost,
+                    "Metadata_Count_Aggregated": (few or {}).get(well_name(design.row, design.column), 200),
                     "Metadata_Object_Count_PerField": value * 0.05,
                     "Metadata_QC_OutOfFocus_Fields": 2 if lost else 0,
                     DENSITY: None if lost or not pixel_size else value,

@@ -20,7 +20,9 @@ from hcs_nuclei.errors import SettingsError
 from hcs_nuclei.layouts import Layout
 from hcs_nuclei.outputs import finish_tables
 from hcs_nuclei.pipeline.statistics import STATISTICS_FILES, PlateStatistics, readouts_of
+from hcs_nuclei.plate import well_name
 from hcs_nuclei.settings import Settings
+from hcs_nuclei.simulate.design import design_wells
 
 READOUTS = (DENSITY, AREA)
 
@@ -268,3 +270,39 @@ def test_a_readout_that_is_no_column_is_refused() -> None:
         PlateStatistics.of(Settings.model_validate({"statistics": {"readouts": "status"}}), MEASURED, 96)
     gates = {"statistics": {"readouts": "Metadata_Fraction_Gate_EdU"}}
     assert readouts_of(Settings.model_validate(gates).statistics, MEASURED, ["EdU"]) == ("Metadata_Fraction_Gate_EdU",)
+
+
+def test_nuclei_of_wells_with_few_enter_no_statistics_and_their_counts_do(tmp_path: Path) -> None:
+    designs = {well_name(d.row, d.column): d for d in design_wells(384)}
+    negative = [well for well, design in designs.items() if design.control_type == "negcon"]
+    series = [well for well, design in designs.items() if design.control_type == "trt"]
+    few = {negative[0]: 1, negative[1]: 9, negative[2]: 10, series[0]: 2, series[1]: 0}
+    table = statistics_of().normalised(well_table(few=few))
+    frame = table.to_pandas().set_index("Metadata_Well")
+    flagged = [negative[0], negative[1], series[0], series[1]]
+    assert sorted(frame.index[frame.Metadata_QC_FewNuclei]) == sorted(flagged)
+    # The well keeps what it has; only what is held against the plate goes.
+    assert frame.loc[flagged, AREA].notna().all()
+    assert frame.loc[flagged, f"RobustZ_{AREA}"].isna().all()
+    assert frame.loc[flagged, f"PercentOfControl_{AREA}"].isna().all()
+    assert frame.loc[flagged, "RobustZ_Density_per_mm2"].notna().all()
+    centre = frame.loc[negative, AREA].drop(flagged[:2]).median()
+    np.testing.assert_allclose(
+        frame.loc[series[5], f"PercentOfControl_{AREA}"], 100 * frame.loc[series[5], AREA] / centre
+    )
+
+    told, _ = told_of(table, tmp_path)
+    medians = told["statistics"][told["statistics"].Metadata_Statistic == "NegconMedian"].set_index("Metadata_Readout")
+    assert medians.Wells.to_dict() == {DENSITY: len(negative), AREA: len(negative) - 2}
+    assert medians.Value[AREA] == pytest.approx(centre)
+    wells = told["replicates"].groupby("Metadata_Readout").Wells.sum()
+    assert wells[DENSITY] - wells[AREA] == 4
+    doses = told["dose_response"].groupby("Metadata_Readout").Wells.sum()
+    assert doses[DENSITY] - doses[AREA] == 2
+
+
+def test_how_many_nuclei_a_well_needs_is_a_setting() -> None:
+    one_nucleus = {"C05": 1}
+    for minimum, flagged in ((1, 0), (2, 1)):
+        wells = statistics_of(minimum_nuclei=minimum).normalised(well_table(few=one_nucleus))
+        assert sum(wells["Metadata_QC_FewNuclei"].to_pylist()) == flagged

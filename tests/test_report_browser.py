@@ -256,6 +256,25 @@ def test_no_request_left_the_file_and_nothing_complained(run: Path, tab: Tab) ->
     assert tab.complaints == []
 
 
+def test_wells_with_few_nuclei_are_named_and_left_out_of_the_strip(tab: Tab, run: Path) -> None:
+    wells = read_wells(run)
+    few = list(wells.Metadata_Well[wells.Metadata_QC_FewNuclei])
+    assert {"B01", "B02", "B03", "B04"} <= set(few)
+    assert tab.run("[...document.querySelectorAll('#few-nuclei a')].map(a => a.textContent)") == few
+    assert "Few nuclei count" in aria(tab, "B01")
+    assert "Few nuclei count" not in aria(tab, "A01")
+    area = "Median_Nuclei_AreaShape_Area"
+    drawn = "new Set([...document.querySelectorAll('#strip .dot')].map(dot => dot.dataset.open)).size"
+    for readout, wanted in ((area, len(wells) - 1 - len(few)), (DENSITY, len(wells) - 1)):
+        tab.run(
+            f"(() => {{ const box = document.querySelector('.readout'); box.value = '{readout}';"
+            "box.dispatchEvent(new Event('change')); })()"
+        )
+        assert tab.run(drawn) == wanted
+        said = f"{len(few)} wells with few nuclei left out"
+        assert (said in tab.run("document.querySelector('#strip figcaption').textContent")) == (readout == area)
+
+
 def test_a_table_of_the_screen_page_is_sorted_by_the_head_that_is_clicked(
     run: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

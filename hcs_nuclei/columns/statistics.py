@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hcs_nuclei.columns.column import Column
 from hcs_nuclei.columns.identity import IDENTITY, TIMEPOINT
+from hcs_nuclei.columns.wells import AGGREGATES
 
 _PLATE = (*IDENTITY[:2], TIMEPOINT)
 _READOUT = Column("Metadata_Readout", "string", "", "the column of the well table that it is about")
@@ -129,6 +130,11 @@ TREATMENTS = (
     *_over_wells("RobustZ", "", "robust z against the negative control of their plate"),
     Column("Count_PercentOfControl_Median", "float64", "%", "median count of nuclei, of the negative control's"),
 )
+
+
+def is_of_nuclei(column: str) -> bool:
+    """Whether a column of the well table is a figure over its aggregated nuclei, and no count: few nuclei spoil it."""
+    return column.startswith((*AGGREGATES, "Metadata_Fraction_"))
 
 
 def readout_name(column: str) -> str:

@@ -55,10 +55,16 @@ def well_columns(
         Column(f"{c.name}_Fields", "int32", "", f"measured fields that are {c.name[12:]}") for c in field_flags()
     )
     aggregated = Column("Metadata_Count_Aggregated", "int64", "", "nuclei that aggregates and fractions are made of")
+    few = Column(
+        "Metadata_QC_FewNuclei",
+        "bool",
+        "",
+        "fewer than statistics.minimum_nuclei of these: figures of them enter no statistics",
+    )
     features = [c for c in nucleus_columns(measured) if c.name.startswith("Nuclei_")]
     aggregates = (
         Column(f"{prefix}{c.name}", "float64", c.unit, f"{what} over the aggregated nuclei: {c.meaning}")
         for prefix, what in AGGREGATES.items()
         for c in features
     )
-    return (*IDENTITY, TIMEPOINT, *treatments, *_WELL_ROW, *flagged, aggregated, *well_calls(gates), *aggregates)
+    return (*IDENTITY, TIMEPOINT, *treatments, *_WELL_ROW, *flagged, aggregated, few, *well_calls(gates), *aggregates)

@@ -22,7 +22,7 @@ from hcs_nuclei.outputs.calls import Judged, intensity_features, read_judged
 from hcs_nuclei.outputs.page import render_page
 from hcs_nuclei.outputs.provenance import RunRecord, read_record
 from hcs_nuclei.outputs.reading import find_runs, read_fields
-from hcs_nuclei.outputs.report_columns import WellColumns, well_columns_of
+from hcs_nuclei.outputs.report_columns import FEW_NUCLEI, WellColumns, well_columns_of
 from hcs_nuclei.outputs.report_gallery import Exposure, Gallery, make_gallery
 from hcs_nuclei.outputs.report_heatmap import PlateMap
 from hcs_nuclei.outputs.report_nuclei import AREA, DNA, Counted, Sheet, make_sheets, read_counted
@@ -114,7 +114,7 @@ def read_run(run_dir: Path) -> Run:
     fields, record = read_fields(run_dir), read_record(run_dir)
     wells = pq.read_table(run_dir / "wells.parquet")
     wells = wells.sort_by([(f"Metadata_{name}", "ascending") for name in ("Timepoint", "Row", "Column")])
-    named = [name for name in ("Metadata_Well", "status") if name in wells.column_names]
+    named = [name for name in ("Metadata_Well", "status", FEW_NUCLEI) if name in wells.column_names]
     summary = summarise(wells.select(named).to_pandas(), fields, record)
     columns = well_columns_of(wells, _readouts(wells, record), summary.pixel_size_um)
     return Run(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hcs_nuclei.columns import AGGREGATES
+from hcs_nuclei.columns.statistics import is_of_nuclei
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 #: Where a well's values would make more than this, columns at the end of the list stay out, and the report says so:
 #: 1536 wells with 2,600 columns.
 _MOST_VALUES = 4_000_000
+FEW_NUCLEI = "Metadata_QC_FewNuclei"
 _NO_READOUT = {"Metadata_Row", "Metadata_Column", "Metadata_Timepoint"}
 _NORMALISED = {
     "PercentOfControl_": "per cent of control",
@@ -43,6 +45,7 @@ _NAMES = {
     "Metadata_Site_Count_Valid": "Fields that count",
     "Metadata_Excluded": "Excluded by hand",
     "Metadata_QC_TooFewFields": "Too few fields",
+    "Metadata_QC_FewNuclei": "Few nuclei",
     "Metadata_Count_Aggregated": "Nuclei in the aggregates",
 }
 _FIRST = ("Metadata_Density_per_mm2", "Metadata_Object_Count_PerField", "Metadata_NuclearAreaFraction")
@@ -79,7 +82,7 @@ class WellColumn:
     def about(self) -> dict[str, Any]:
         """What the page's script needs beside the values, as plain data."""
         names = ("name", "label", "group", "unit", "meaning", "whole", "amount", "centre")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "ofNuclei": is_of_nuclei(self.name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,13 @@ class WellColumns:
     def named(self, name: str) -> WellColumn | None:
         """The column of that name; None where it is not listed."""
         return next((column for column in self.columns if column.name == name), None)
+
+    def in_statistics(self, column: WellColumn) -> npt.NDArray[np.float64]:
+        """A column's values [time point, well] that statistics are made of: of nuclei, none of wells with few."""
+        few = self.named(FEW_NUCLEI)
+        if few is None or not is_of_nuclei(column.name):
+            return column.values
+        return np.where(few.values == 1, np.nan, column.values)
 
 
 def well_columns_of(table: pa.Table, readouts: Sequence[str], pixel_size_um: float | None) -> WellColumns:

@@ -128,7 +128,7 @@ def _controls(run: Run, column: WellColumn) -> Figure:
     """Wells by kind, and what is told of the controls beside them."""
     figure = _figure(_title(run, "controls"))
     axes = figure.add_subplot()
-    values = column.values[0]
+    values = run.columns.in_statistics(column)[0]
     kinds = sorted({kind for kind in run.map.controls if kind.startswith(("negcon", "poscon"))})
     of_well = np.array([kind if kind in kinds else "other wells" for kind in run.map.controls])
     for place, kind in enumerate([*kinds, "other wells"]):

@@ -179,6 +179,8 @@ def _words(row: Mapping[str, Any]) -> str:
             lines.append(f"{what}: {text}" if what else text[0].upper() + text[1:])
     if row["Metadata_QC_TooFewFields"] and row["status"] != "failed" and not row["Metadata_Excluded"]:
         lines.append("Too few fields count: no density, no aggregates")
+    if row.get("Metadata_QC_FewNuclei"):
+        lines.append("Few nuclei count: their medians and fractions enter no statistics")
     return "\n".join(lines)
 
 

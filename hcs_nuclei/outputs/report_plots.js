@@ -31,7 +31,10 @@ function drawStrip(name) {
   const figure = byId("strip");
   if (!figure) return;
   const column = columnOf(name);
-  const values = valuesOf(name);
+  // A median of two nuclei is in the map, and in no statistics.
+  const few = column.ofNuclei ? valuesOf("Metadata_QC_FewNuclei") : null;
+  const values = valuesOf(name).map((value, well) => (few?.[well] === 1 ? NaN : value));
+  const out = few ? [...few].filter((flag) => flag === 1).length : 0;
   const kinds = [...new Set(data.controls.filter((kind) => /^(neg|pos)con/.test(kind)))].sort();
   const groups = kinds.map((kind) => [kind, data.wells.flatMap((_, well) => (data.controls[well] === kind ? [well] : []))]);
   groups.push(["other wells", data.wells.flatMap((_, well) => (kindOf(well) === "others" ? [well] : []))]);
@@ -55,7 +58,7 @@ function drawStrip(name) {
       drawn("text", { class: "small", x: middle, y: height + 34 }, `${wells.length} wells`),
     );
   });
-  figure.replaceChildren(made("figcaption", {}, [made("b", {}, column.label), " ", made("span", {}, `${column.unit}; line: median`)]), svg);
+  figure.replaceChildren(made("figcaption", {}, [made("b", {}, column.label), " ", made("span", {}, `${column.unit}; line: median${out ? `; ${out} ${out > 1 ? "wells" : "well"} with few nuclei left out` : ""}`)]), svg);
 }
 const wordsAt = (well, column, value) => `${data.words[state.time][well].split("\n")[0]}\n${data.controls[well]}\n${valueWords(column, value)}`.replace("\n\n", "\n");
 

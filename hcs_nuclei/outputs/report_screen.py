@@ -46,12 +46,16 @@ _CROSS = "#5b6472"
 
 @dataclass(frozen=True)
 class ScreenPlate:
-    """One plate of a screen at its first time point: what is kept of it, and where its report lies from the page."""
+    """One plate of a screen at its first time point: what is kept of it, and where its report lies from the page.
+
+    `columns` are its readouts, `counted` of each the values (n,) of its wells, NaN where a well does not count for it.
+    """
 
     summary: Summary
     statistics: Statistics
     map: PlateMap
     columns: Mapping[str, WellColumn]
+    counted: Mapping[str, npt.NDArray[np.float64]]
     link: str
 
     @property
@@ -65,7 +69,7 @@ class ScreenPlate:
             return np.zeros(0)
         kinds = ("negcon", "poscon")
         of_well = [next((k for k in kinds if control.startswith(k)), "others") for control in self.map.controls]
-        values = self.columns[readout].values[0]
+        values = self.counted[readout]
         return np.asarray(values[(np.array(of_well) == kind) & np.isfinite(values)])
 
     @property
@@ -153,8 +157,9 @@ def _plate(run_dir: Path, page: Path) -> ScreenPlate:
     run = read_run(run_dir)
     wanted = {*run.statistics.readouts, _DENSITY, _PER_FIELD}
     columns = {column.name: column for column in run.columns.columns if column.name in wanted}
+    counted = {name: run.columns.in_statistics(column)[0] for name, column in columns.items()}
     link = quote(Path(os.path.relpath(run_dir / "report.html", page.parent)).as_posix())
-    return ScreenPlate(run.summary, run.statistics, run.map, columns, link)
+    return ScreenPlate(run.summary, run.statistics, run.map, columns, counted, link)
 
 
 def _readout(name: str, plates: Sequence[ScreenPlate], table: pa.Table | None) -> ScreenReadout:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hcs_nuclei.columns import field_flags
+from hcs_nuclei.outputs.report_columns import FEW_NUCLEI
 from hcs_nuclei.outputs.report_heatmap import flag_words
 from hcs_nuclei.plate import smallest_format
 
@@ -49,7 +50,8 @@ class Summary:
 
     Fields are counted once a time point. `illumination` says for each channel what was done about uneven light.
     `pixel_size_um` is None where it is unknown or differs between fields. `sound` says whether every expected field is
-    ``ok``.
+    ``ok``. `few_nuclei` are the wells with so few nuclei, at some time point, that readouts of nuclei enter no
+    statistics; `minimum_nuclei` is how many they need, None where it is not known.
     """
 
     plate: str
@@ -70,6 +72,8 @@ class Summary:
     flagged_fields: int
     warnings: tuple[str, ...]
     illumination: tuple[str, ...] = ()
+    few_nuclei: tuple[str, ...] = ()
+    minimum_nuclei: int | None = None
 
 
 def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | None) -> Summary:
@@ -100,7 +104,15 @@ def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | Non
         ),
         warnings=_warnings(record) if record else (),
         illumination=tuple(_illumination(record)) if record else (),
+        few_nuclei=_few_nuclei(wells),
+        minimum_nuclei=record.settings.statistics.minimum_nuclei if record else None,
     )
+
+
+def _few_nuclei(wells: pd.DataFrame) -> tuple[str, ...]:
+    if FEW_NUCLEI not in wells:
+        return ()
+    return tuple(dict.fromkeys(wells["Metadata_Well"][wells[FEW_NUCLEI].fillna(False).astype(bool)]))
 
 
 def _warnings(record: RunRecord) -> tuple[str, ...]:

@@ -14,7 +14,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from hcs_nuclei.columns import Column, Measured, field_flags, well_columns
-from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, normalised_columns, readout_name
+from hcs_nuclei.columns.statistics import (
+    DOSE_RESPONSE,
+    REPLICATES,
+    STATISTICS,
+    is_of_nuclei,
+    normalised_columns,
+    readout_name,
+)
 from hcs_nuclei.errors import SettingsError
 from hcs_nuclei.outputs.arrow import append_columns, write_rows
 from hcs_nuclei.plate import PLATE_FORMATS, row_name
@@ -44,6 +51,8 @@ STATISTICS_FILES = tuple(
 DENSITY, PER_FIELD = "Metadata_Density_per_mm2", "Metadata_Object_Count_PerField"
 #: A well of which one of these is true has no figures.
 _INVALID = ("Metadata_Excluded", "Metadata_QC_TooFewFields")
+#: A well of which this is true has none of its nuclei: a median of two of them would weigh like that of a thousand.
+_FEW = "Metadata_QC_FewNuclei"
 #: An effect of the plate that is warned of; smaller ones stand in the table.
 _WARN_PERCENT = 10.0
 #: Share of the negative controls on the outer ring from which they say little of the wells inside.
@@ -89,7 +98,9 @@ class PlateStatistics:
         return cls(settings.statistics, readouts, wells_in_format)
 
     def normalised(self, wells: pa.Table) -> pa.Table:
-        """The well table with the normalised columns behind it; as it is where the layout names no negative control."""
+        """The well table with wells of few nuclei flagged, and the normalised columns behind it where the layout names
+        negative controls."""
+        wells = _few_flagged(wells, self.settings.minimum_nuclei)
         times = list(self._times(wells))
         if not any(treated.negative.any() for treated, _, _ in times):
             return wells
@@ -195,10 +206,17 @@ _TREATMENT = (
 )
 
 
+def _few_flagged(wells: pa.Table, minimum: int) -> pa.Table:
+    """The well table with its flag of few nuclei; a well without figures, with too few fields, has it not."""
+    place = wells.schema.get_field_index(_FEW)
+    flags = pc.less(wells["Metadata_Count_Aggregated"], minimum).fill_null(False)
+    return wells.set_column(place, wells.schema.field(place), flags)
+
+
 def _values(wells: pa.Table, name: str) -> Any:
-    """A readout of wells, float64 (n,); NaN where it is null or the well does not count."""
+    """A readout of wells, float64 (n,); NaN where it is null or the well does not count for it."""
     values = wells[name].cast("float64").to_numpy().copy()
-    for flag in _INVALID:
+    for flag in (*_INVALID, *([_FEW] * is_of_nuclei(name))):
         if flag in wells.column_names:
             values[wells[flag].fill_null(False).to_numpy().astype(bool)] = np.nan
     return values
