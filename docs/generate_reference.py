@@ -37,7 +37,7 @@ def columns_page() -> str:
             *_section("Nuclei: `nuclei/<well>.parquet`", columns.nucleus_columns(measured)),
             *_section("Nuclei, joined by `read_nuclei`", columns.nucleus_calls((gate,))),
             "\n[Rules and thresholds](../how-to/statistics.md#classes). Treatments of a layout are joined as well.",
-            *_section("Fields: `fields.parquet`", columns.field_columns()),
+            *_section("Fields: `fields.parquet`", columns.field_columns(measured)),
             *_section("Wells: `wells.parquet`, `wells.csv`", wells),
             "\nWith a [plate layout](../how-to/plate-layouts.md), its columns stand after `Metadata_Timepoint`. Behind",
             "these follow, for each feature `Nuclei_…`, figures of the well's aggregated nuclei, in its unit:\n",
