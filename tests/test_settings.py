@@ -216,6 +216,7 @@ CHANGES: list[dict[str, Any]] = [
     {"z": "max"},
     {"z": 1},
     {"pattern": "(?P<well>.*)"},
+    {"pixel_size_um": 0.65},
     {"segmentation": {"diameter_px": 20}},
     {"segmentation": {"minimum_area_px": 21}},
     {"illumination": {"method": "off"}},

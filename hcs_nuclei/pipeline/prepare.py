@@ -24,6 +24,7 @@ from hcs_nuclei.outputs.tables import read_commit, well_table_path
 from hcs_nuclei.outputs.treatments import LAYOUT_FILE
 from hcs_nuclei.pipeline.calling import check_rules, choose_exclusions
 from hcs_nuclei.pipeline.illumination import check_same_illumination, known_illumination
+from hcs_nuclei.pipeline.pixel_size import with_pixel_size
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, PERFORMANCE_FILE, STORE, Context, Plan, WellJob
 from hcs_nuclei.pipeline.statistics import STATISTICS_FILES
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
@@ -75,6 +76,7 @@ def prepare_plate(
         RunConflictError: the run directory holds another plate, or other settings, model or input.
     """
     plate = open_plate(directory, pattern=settings.pattern, plate_name=settings.plate_name)
+    plate = with_pixel_size(plate, settings)
     check_plate(plate, settings)
     nuclear = choose_channel(plate, settings.channel)
     model_directory, card = resolve_model(settings.model)

@@ -158,7 +158,8 @@ class PlateStatistics:
             write_rows(run_dir / f"{name}.parquet", rows, columns)
         if statistics and DENSITY in self.readouts and DENSITY not in self._names(wells):
             warnings.append(
-                "The size of a pixel is not known, so there is no density: nuclei per valid field stand in for it."
+                "The size of a pixel is not known, so there is no density: nuclei per valid field stand in for it. "
+                "Name it in the recipe, as pixel_size_um."
             )
         return (
             *dict.fromkeys(warnings),

@@ -61,6 +61,16 @@ class Settings(Group):
             "known vendor."
         ),
     )
+    pixel_size_um: float | None = Field(
+        default=None,
+        gt=0,
+        le=50,
+        title="Pixel size (µm)",
+        description=(
+            "Edge of a pixel in the sample, for plates whose vendor gives none: without it there is no density, and "
+            "nothing in µm. A plate that gives another, by more than 1 %, is refused."
+        ),
+    )
     layout: str = Field(
         default="auto",
         min_length=1,
@@ -114,10 +124,13 @@ class Settings(Group):
 
         The model is left out: a run resolves it to its sha256, which stands beside this. So are names: what a plate is
         called stands in every fingerprint of a well. A layout and the limits of quality are applied when the wells are
-        done. Of an illumination image the content counts, which is in the calibration, and not where it lies.
+        done. Of an illumination image the content counts, which is in the calibration, and not where it lies. A pixel
+        size that is left out is left out here too, so that runs from before there was one have their fingerprint.
         """
         files = {"illumination": {"flat_field", "dark"}}
         plain = self.model_dump(mode="json", exclude={**dict.fromkeys(NO_RESULT, True), **files})
+        if self.pixel_size_um is None:
+            del plain["pixel_size_um"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def to_yaml(self) -> str:

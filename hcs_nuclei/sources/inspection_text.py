@@ -47,7 +47,11 @@ def _header(found: dict[str, Any]) -> str:
     numbers = sorted({number for fields in found["fields"].values() for number in fields})
     per_well = sorted({len(fields) for fields in found["fields"].values()})
     most = "" if len(per_well) == 1 else f"{per_well[0]} to "
-    pixel = f"{found['pixel_size_um']:.4g} µm" if found["pixel_size_um"] else "not said by the instrument"
+    pixel = (
+        f"{found['pixel_size_um']:.4g} µm"
+        if found["pixel_size_um"]
+        else "not said by the instrument (a recipe's pixel_size_um can)"
+    )
     source = "from the instrument's metadata"
     if found["expected_from"] == "regularity":
         source = "from the regularity of the plate (inferred)"
