@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pipeline_runs import DEFOCUSED_COLUMN, TREATED_RECIPE, FinishedRun, changed, copied, files_of
 
 from hcs_nuclei import read_fields, read_nuclei, read_wells
 from hcs_nuclei.cli import main
-from hcs_nuclei.columns import DNA_CLASSES, NUCLEUS_CLASSES
+from hcs_nuclei.columns import DNA_CLASSES, NUCLEUS_CLASSES, SCHEMA_VERSION
 from hcs_nuclei.errors import SettingsError
 from hcs_nuclei.outputs import read_level
 from hcs_nuclei.outputs.provenance import read_record
@@ -256,3 +257,23 @@ def test_counts_agree_from_label_image_to_report(treated: FinishedRun) -> None:
     aggregated = nuclei.groupby("Metadata_Well").Metadata_Aggregated.sum()
     known = wells.set_index("Metadata_Well").Metadata_Count_Aggregated.dropna()
     assert known.tolist() == aggregated.reindex(known.index, fill_value=0).tolist()
+
+
+def test_the_report_of_a_run_of_tables_version_2_is_made_again(treated: FinishedRun, tmp_path: Path) -> None:
+    _, run = copied(treated, tmp_path)
+    for path in (run / "nuclei").iterdir():
+        table = pq.read_table(path)
+        table = table.drop_columns([n for n in table.column_names if n.startswith("Metadata_QC_Saturated_")])
+        metadata = dict(table.schema.metadata)
+        rows = json.loads(metadata[b"hcs_nuclei.fields"])
+        rows = [{n: v for n, v in row.items() if "SaturatedFraction_" not in n} for row in rows]
+        metadata |= {b"hcs_nuclei.fields": json.dumps(rows).encode(), b"schema_version": b"2"}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+    (run / "run.json").write_text(json.dumps({**json_in(run, "run.json"), "schema_version": "2"}))
+    assert main(["report", str(run)]) == 0
+    assert json_in(run, "run.json")["schema_version"] == SCHEMA_VERSION
+    fields, nuclei = read_fields(run), read_nuclei(run)
+    assert fields.filter(like="SaturatedFraction_").isna().all(axis=None)
+    new = [name for name in read_nuclei(treated.run) if name.startswith("Metadata_QC_Saturated_")]
+    pd.testing.assert_frame_equal(nuclei, read_nuclei(treated.run).drop(columns=new))
+    assert (run / "wells.csv").read_bytes() == (treated.run / "wells.csv").read_bytes()

@@ -55,11 +55,6 @@ class _Box:
         x, y = frame.position_um or (0.0, 0.0)
         return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2, pixel)
 
-    def overlaps(self, other: _Box) -> bool:
-        wide = min(self.right, other.right) - max(self.left, other.left)
-        high = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return wide > _TOLERANCE * (self.right - self.left) and high > _TOLERANCE * (self.bottom - self.top)
-
     def counts(self, x: Floats, y: Floats) -> npt.NDArray[np.bool_]:
         """(n,) whether it counts what has its lower right corner at (x, y) µm: its last column and row may be cuts."""
         of_columns = (x >= self.left) & (x < self.right - self.pixel)
@@ -86,6 +81,7 @@ def counted_once(
     """
     counted = np.zeros(where.shape, dtype=bool)
     boxes = _boxes(frames)
+    overlaps = _overlaps(boxes)
     for number, frame in enumerate(frames):
         here = np.flatnonzero(where == number)
         x, y = right[here], bottom[here]
@@ -94,10 +90,10 @@ def counted_once(
             box = boxes[number]
             x, y = box.left + (x + 0.5) * box.pixel, box.top + (y + 0.5) * box.pixel
             room = box.room(x, y)
-            for place, other in enumerate(boxes):
-                if place != number and box.overlaps(other):
-                    better = other.room(x, y) >= room if place < number else other.room(x, y) > room
-                    inside &= ~(better & other.counts(x, y))
+            for place in np.flatnonzero(overlaps[number]):
+                other = boxes[place]
+                better = other.room(x, y) >= room if place < number else other.room(x, y) > room
+                inside &= ~(better & other.counts(x, y))
         counted[here] = inside
     return counted
 
@@ -107,8 +103,7 @@ def area_mm2(frames: Sequence[Frame]) -> float | None:
     boxes = [_Box.of(frame) for frame in frames if frame.pixel_size_um is not None]
     if not frames or len(boxes) < len(frames):
         return None
-    placed = bool(_boxes(frames))
-    overlapping = placed and any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+    overlapping = bool(_overlaps(_boxes(frames)).any())
     return (_union(boxes) if overlapping else sum((b.right - b.left) * (b.bottom - b.top) for b in boxes)) / 1e6
 
 
@@ -116,6 +111,20 @@ def _boxes(frames: Sequence[Frame]) -> list[_Box]:
     """Where the frames lie in the well; empty where that is not known of all of them."""
     placed = all(frame.pixel_size_um is not None and frame.position_um is not None for frame in frames)
     return [_Box.of(frame) for frame in frames] if placed else []
+
+
+def _overlaps(boxes: Sequence[_Box]) -> npt.NDArray[np.bool_]:
+    """(k, k) which boxes lie over each other by more than :data:`_TOLERANCE` of the edges of the first of two."""
+    left, top, right, bottom = (
+        np.array([getattr(box, edge) for box in boxes]) for edge in ("left", "top", "right", "bottom")
+    )
+    wide = np.minimum.outer(right, right) - np.maximum.outer(left, left)
+    high = np.minimum.outer(bottom, bottom) - np.maximum.outer(top, top)
+    over: npt.NDArray[np.bool_] = (wide > _TOLERANCE * (right - left)[:, None]) & (
+        high > _TOLERANCE * (bottom - top)[:, None]
+    )
+    np.fill_diagonal(over, False)
+    return over
 
 
 def _union(boxes: Sequence[_Box]) -> float:
