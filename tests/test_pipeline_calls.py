@@ -155,6 +155,13 @@ def test_exclusions_take_wells_and_fields_out_and_come_back(treated: FinishedRun
     assert wells.Metadata_Exclusion_Reason[["B02", "C02", "D02"]].tolist() == [
         "field 1: tip blocked", "field 1: bubble", ""
     ]  # fmt: skip
+    by = wells.loc[["B02", "C02", "D02"], ["Metadata_Exclusion_Who", "Metadata_Exclusion_When"]]
+    assert by.to_numpy().tolist() == [["A. Ruiz", "2026-03-02"], ["", ""], ["", ""]]
+    assert set(read_fields(run).Metadata_Exclusion_Who) == {"A. Ruiz", ""}
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "Excluded: field 1: tip blocked (A. Ruiz, 2026-03-02)" in report
+    assert "<td>all</td><td>tip blocked</td><td>A. Ruiz</td><td>2026-03-02</td>" in report
+    assert "<td>1</td><td>bubble</td><td>–</td><td>–</td>" in report
     assert wells.loc[["B02", "C02"], [DENSITY, "Median_Nuclei_AreaShape_Area"]].isna().all().all()
     assert wells.loc["B02", "Metadata_Object_Count"] > 0  # the raw count stays
     nuclei = read_nuclei(run, columns=["Metadata_Well", "Metadata_Excluded", "Metadata_Aggregated"])

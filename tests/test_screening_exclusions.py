@@ -40,6 +40,8 @@ def test_wells_and_fields_with_reason_who_and_when(tmp_path: Path) -> None:
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (found.reasons("B03"), found.reasons("B03", 2), found.reasons("C04", 2)) == ("tip blocked",) * 2 + ("",)
     assert (found.reasons("AA05"), found.reasons("AA05", 2)) == ("edge", "bubble; edge")
+    assert (found.who("B03", 2), found.when("B03", 2)) == ("A. Ruiz", "2026-03-02")
+    assert (found.who("AA05", 2), found.when("C04", 1)) == ("", "")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

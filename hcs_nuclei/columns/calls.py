@@ -21,6 +21,8 @@ _EXCLUDED = Column("Metadata_Excluded", "bool", "", "excluded by hand, the well 
 FIELD_CALLS = (
     _EXCLUDED,
     Column("Metadata_Exclusion_Reason", "string", "", "why it was excluded; empty where it was not"),
+    Column("Metadata_Exclusion_Who", "string", "", "who excluded it; empty where nobody says"),
+    Column("Metadata_Exclusion_When", "string", "", "when, in the words of the file; empty where nobody says"),
     Column("Metadata_Valid", "bool", "", "measured, not excluded, without a flag that --qc names: it counts"),
 )
 

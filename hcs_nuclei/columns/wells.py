@@ -18,6 +18,8 @@ _WELL_ROW = (
     Column("Metadata_Site_Count_Valid", "int32", "", "fields that count: measured, not excluded, unflagged"),
     Column("Metadata_Excluded", "bool", "", "excluded by hand: the well, or each of its fields"),
     Column("Metadata_Exclusion_Reason", "string", "", "why it, or fields of it, were excluded; empty where none was"),
+    Column("Metadata_Exclusion_Who", "string", "", "who excluded it, or fields of it; empty where nobody says"),
+    Column("Metadata_Exclusion_When", "string", "", "when, in the words of the file; empty where nobody says"),
     Column("Metadata_QC_TooFewFields", "bool", "", "too few fields are valid: density, aggregates, fractions are null"),
     Column(
         "Metadata_Object_Count",

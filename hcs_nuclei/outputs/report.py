@@ -93,7 +93,7 @@ def write_report(run_dir: Path) -> Path:
         gallery=gallery,
         gallery_note=_gallery_note(run, gallery),
         sheets=sheets,
-        nuclei_note=_nuclei_note(single),
+        nuclei_note=_nuclei_note(single, _nuclear(run)),
     )
     path = run_dir / "report.html"
     replace_file(path, page.encode())
@@ -206,6 +206,7 @@ def _data(run: Run, gallery: Gallery) -> dict[str, Any]:
         "separations": report_statistics.SEPARATIONS,
         "controlRows": _plain(statistics.controls),
         "curves": _plain(statistics.curves),
+        "pictured": _shown_channel(run, gallery),
         "choices": [
             {"title": choice.title, "why": choice.why, "shots": [[s.well, s.field, words] for s, words in choice.shots]}
             for choice in gallery.choices
@@ -222,29 +223,48 @@ def _gallery_note(run: Run, gallery: Gallery) -> str:
     """What the pictures show, in words."""
     if not gallery.exposures:
         return "No picture: no field was measured, or the run directory holds no images."
-    several = gallery.fields > 1
-    parts = [f"Up to {gallery.fields} fields of each well, its first measured ones" if several else "One field of each"]
-    if not several:
-        parts[0] += " well, its first measured one"
-    if len(run.summary.timepoints) > 1:
-        parts[0] += ", at the first time point"
+    which = "one field of each well, its first measured one"
+    if gallery.fields > 1:
+        which = f"up to {gallery.fields} fields of each well, its first measured ones"
+    when = ", at the first time point" if len(run.summary.timepoints) > 1 else ""
+    parts = [f"The nuclear channel alone, {_nuclear(run)}", which + when]
     if run.record and not run.record.settings.output.image:
-        parts.append("outlines alone: the nuclear channel was not written (output.image is off)")
+        parts[0] = (
+            f"Outlines of the nuclei alone: their channel, {_nuclear(run)}, was not written (output.image is off)"
+        )
     else:
-        black, white = report_heatmap.number(gallery.black), report_heatmap.number(gallery.white)
-        parts.append(f"one contrast for the whole plate, black at {black} and white at {white} camera counts")
+        parts.append(f"one contrast for the whole plate, {_contrast((gallery.black, gallery.white))}")
     parts.append("outlines are drawn from the label images")
     return "; ".join(parts) + "."
 
 
-def _nuclei_note(look: Look) -> str:
+def _shown_channel(run: Run, gallery: Gallery) -> str:
+    """What stands below an enlarged picture: which channel it shows, and with which contrast."""
+    if not gallery.exposures or (run.record and not run.record.settings.output.image):
+        return ""
+    return f"{_nuclear(run)}, the nuclear channel alone: {_contrast((gallery.black, gallery.white))}."
+
+
+def _nuclear(run: Run) -> str:
+    """The nuclear channel's name, as the plate has it."""
+    if run.record is None:
+        return _first_channel(run.wells)
+    return next(channel.name for channel in run.record.channels if channel.nuclear)
+
+
+def _contrast(limits: tuple[float, float]) -> str:
+    black, white = map(report_heatmap.number, limits)
+    return f"black at {black}, white at {white} camera counts"
+
+
+def _nuclei_note(look: Look, channel: str) -> str:
     """What the pictures of single nuclei show, in words."""
-    black, white = (report_heatmap.number(end) for end in look.contrast)
     width = portrait_width(look)
     wide = f"{width} px" if look.pixel_size_um is None else f"{report_heatmap.number(width * look.pixel_size_um)} µm"
     return (
-        f"Nuclei that count, drawn by lot. Each picture is {wide} wide. One contrast for all of them, darker than the "
-        f"gallery's, so that the brightest nuclei show their texture: black at {black}, white at {white} camera counts."
+        f"Nuclei that count, drawn by lot, in the nuclear channel alone, {channel}. Each picture is {wide} wide. One "
+        "contrast for all of them, darker than the gallery's, so that the brightest nuclei show their texture: "
+        f"{_contrast(look.contrast)}."
     )
 
 

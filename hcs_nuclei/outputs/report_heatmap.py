@@ -174,7 +174,7 @@ def _words(row: Mapping[str, Any]) -> str:
         flagged = row[f"{name}_Fields"]
         if flagged:
             lines.append(f"QC: {flagged} {words} field{'s' if flagged > 1 else ''}")
-    for what, text in (("Excluded", row["Metadata_Exclusion_Reason"]), ("", row["error"])):
+    for what, text in (("Excluded", _exclusion(row)), ("", row["error"])):
         if text:
             lines.append(f"{what}: {text}" if what else text[0].upper() + text[1:])
     if row["Metadata_QC_TooFewFields"] and row["status"] != "failed" and not row["Metadata_Excluded"]:
@@ -182,6 +182,13 @@ def _words(row: Mapping[str, Any]) -> str:
     if row.get("Metadata_QC_FewNuclei"):
         lines.append("Few nuclei count: their medians and fractions enter no statistics")
     return "\n".join(lines)
+
+
+def _exclusion(row: Mapping[str, Any]) -> str:
+    """Why a well, or fields of it, were excluded, with who and when where that is known; empty where none was."""
+    known = [row[name] for name in ("Metadata_Exclusion_Who", "Metadata_Exclusion_When") if row.get(name)]
+    by = f" ({', '.join(known)})" if known else ""
+    return (row["Metadata_Exclusion_Reason"] or "") + by
 
 
 def flag_words(name: str) -> str:

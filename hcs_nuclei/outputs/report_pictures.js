@@ -112,7 +112,7 @@ function show(well, field = null) {
     made("td", {}, column.label),
     made("td", { class: "figure" }, `${number(valuesOf(column.name)[viewed.well])} ${column.unit}`),
   ])));
-  byId("viewer-view").textContent = picture ? `Field ${exposure.shot}${data.timepoints.length > 1 ? ` at time point ${exposure.time}` : ""}: a window of ${picture.width * picture.reduction} × ${picture.height * picture.reduction} camera pixels${picture.reduction > 1 ? `, reduced ${picture.reduction}-fold` : ""}${exposure.large ? "" : "; small, for the report's size"}.` : "";
+  byId("viewer-view").textContent = picture ? `Field ${exposure.shot}${data.timepoints.length > 1 ? ` at time point ${exposure.time}` : ""}: a window of ${picture.width * picture.reduction} × ${picture.height * picture.reduction} camera pixels${picture.reduction > 1 ? `, reduced ${picture.reduction}-fold` : ""}${exposure.large ? "" : "; small, for the report's size"}. ${data.pictured}`.trim() : "";
   byId("viewer-fields").replaceChildren(...(exposures.length > 1 ? exposures : []).map((e) => {
     const button = made("button", { type: "button", "aria-label": `Field ${e.shot}`, "aria-pressed": String(e === exposure) }, [stack(e.small, ""), String(e.shot)]);
     button.addEventListener("click", () => show(viewed.well, e.shot));

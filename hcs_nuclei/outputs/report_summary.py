@@ -10,6 +10,7 @@ from hcs_nuclei.columns import field_flags
 from hcs_nuclei.outputs.report_columns import FEW_NUCLEI
 from hcs_nuclei.outputs.report_heatmap import flag_words
 from hcs_nuclei.plate import smallest_format
+from hcs_nuclei.screening.exclusions import Exclusion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +51,9 @@ class Summary:
 
     Fields are counted once a time point. `illumination` says for each channel what was done about uneven light.
     `pixel_size_um` is None where it is unknown or differs between fields. `sound` says whether every expected field is
-    ``ok``. `few_nuclei` are the wells with so few nuclei, at some time point, that readouts of nuclei enter no
-    statistics; `minimum_nuclei` is how many they need, None where it is not known.
+    ``ok``. `exclusions` are what somebody left out by hand, of which the file `excluded_by` tells. `few_nuclei` are the
+    wells with so few nuclei, at some time point, that readouts of nuclei enter no statistics; `minimum_nuclei` is how
+    many they need, None where it is not known.
     """
 
     plate: str
@@ -72,6 +74,8 @@ class Summary:
     flagged_fields: int
     warnings: tuple[str, ...]
     illumination: tuple[str, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
+    excluded_by: str = ""
     few_nuclei: tuple[str, ...] = ()
     minimum_nuclei: int | None = None
 
@@ -104,6 +108,8 @@ def summarise(wells: pd.DataFrame, fields: pd.DataFrame, record: RunRecord | Non
         ),
         warnings=_warnings(record) if record else (),
         illumination=tuple(_illumination(record)) if record else (),
+        exclusions=record.exclusions.entries if record and record.exclusions else (),
+        excluded_by=record.exclusions.source if record and record.exclusions else "",
         few_nuclei=_few_nuclei(wells),
         minimum_nuclei=record.settings.statistics.minimum_nuclei if record else None,
     )

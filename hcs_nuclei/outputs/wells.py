@@ -53,6 +53,8 @@ def well_row(
         "Metadata_Site_Count_Valid": len(valid),
         "Metadata_Excluded": all(row["Metadata_Excluded"] for row in fields),
         "Metadata_Exclusion_Reason": _by_field(fields, "Metadata_Exclusion_Reason"),
+        "Metadata_Exclusion_Who": _once(fields, "Metadata_Exclusion_Who"),
+        "Metadata_Exclusion_When": _once(fields, "Metadata_Exclusion_When"),
         "Metadata_QC_TooFewFields": not enough,
         "Metadata_Object_Count": count,
         "Metadata_Object_Count_PerField": _per_field(valid) if enough else None,
@@ -69,6 +71,10 @@ def _status(fields: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str,
     if not measured:
         return "failed"
     return "ok" if all(row["status"] == "ok" for row in fields) else "incomplete"
+
+
+def _once(fields: Sequence[Mapping[str, Any]], column: str) -> str:
+    return "; ".join(dict.fromkeys(row[column] for row in fields if row[column]))
 
 
 def _by_field(fields: Sequence[Mapping[str, Any]], column: str) -> str:

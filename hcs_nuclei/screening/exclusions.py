@@ -44,8 +44,19 @@ class Exclusions:
 
     def reasons(self, well: str, field: int | None = None) -> str:
         """Why a well, or a field of it (by its own entry or its well's), is excluded; empty where it is not."""
-        told = [e.reason for e in self.entries if e.well == well and (e.field is None or e.field == field)]
-        return "; ".join(dict.fromkeys(told))
+        return self._told("reason", well, field)
+
+    def who(self, well: str, field: int | None = None) -> str:
+        """Who excluded it, as :meth:`reasons` has why; empty where the file does not say."""
+        return self._told("who", well, field)
+
+    def when(self, well: str, field: int | None = None) -> str:
+        """When it was excluded, in the file's words; empty where it does not say."""
+        return self._told("when", well, field)
+
+    def _told(self, what: str, well: str, field: int | None) -> str:
+        told = [getattr(e, what) for e in self.entries if e.well == well and (e.field is None or e.field == field)]
+        return "; ".join(dict.fromkeys(filter(None, told)))
 
 
 def read_exclusions(path: Path, plate: Plate) -> Exclusions:

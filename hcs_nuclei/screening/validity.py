@@ -54,9 +54,16 @@ def judge_fields(
     """
     judged = []
     for row in rows:
-        reason = exclusions.reasons(row["Metadata_Well"], row["Metadata_Field"]) if exclusions else ""
+        place = row["Metadata_Well"], row["Metadata_Field"]
+        reason = exclusions.reasons(*place) if exclusions else ""
         flagged = any(row[f"Metadata_QC_{name}"] for name in flags.fields)
         valid = row["Metadata_Object_Count"] is not None and not reason and not flagged
-        called = {"Metadata_Excluded": bool(reason), "Metadata_Exclusion_Reason": reason, "Metadata_Valid": valid}
+        called = {
+            "Metadata_Excluded": bool(reason),
+            "Metadata_Exclusion_Reason": reason,
+            "Metadata_Exclusion_Who": exclusions.who(*place) if exclusions else "",
+            "Metadata_Exclusion_When": exclusions.when(*place) if exclusions else "",
+            "Metadata_Valid": valid,
+        }
         judged.append({**row, **called})
     return judged
