@@ -1,7 +1,7 @@
 """The process of the service that runs flows: a line of JSON on standard input in, deployments that are served out.
 
-``python -m`` runs this. It ends in order when its standard input is closed, so it does not outlive whoever started it,
-and so do the runs that it began.
+``python -m`` runs this, as the leader of a process group. It ends in order when its standard input is closed, so it does
+not outlive whoever started it, and so do the runs that it began; what does not end in time is killed, itself included.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 from prefect import Flow
@@ -39,6 +41,7 @@ from hcs_nuclei.errors import SettingsError
 #: Where the configuration is passed on; here, since both ends have to agree.
 Configuration = dict[str, Any]
 _POLL_S = 5.0
+_UP_YET_S = 0.1
 _ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
@@ -110,14 +113,20 @@ def main() -> None:
         runner.add_deployment(deployment)
     with os.fdopen(configuration["ready"], "w") as ready:
         ready.write("ready\n")
-    asyncio.run(_serve(runner))
+    asyncio.run(_serve(runner, configuration["ends_within"]))
 
 
-async def _serve(runner: Runner) -> None:
+async def _serve(runner: Runner, ends_within: float) -> None:
     loop = asyncio.get_running_loop()
 
     def end_with_parent() -> None:
         sys.stdin.read()
+        # Where the server went with the parent, the runner asks it for minutes to pause the schedules.
+        deadline = Timer(ends_within, os.killpg, [os.getpgrp(), signal.SIGKILL])
+        deadline.daemon = True
+        deadline.start()
+        while not runner.started:  # a runner that is not up yet refuses to stop, and would run for ever
+            time.sleep(_UP_YET_S)
         # Not by SIGTERM, whose handler in Prefect 3.8 forgets to wait for the runs that it stops.
         asyncio.run_coroutine_threadsafe(runner.astop(), loop)
 
