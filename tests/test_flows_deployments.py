@@ -67,8 +67,9 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
         "plates",
         "out",
     ]
-    for form in ("plates", "screen"):
-        assert found[form].parameters == {"parameters": {"out": "/data/runs", "cluster": "local"}}
+    plate = {"out": "/data/runs", "cluster": "local"}
+    assert found["plates"].parameters == {"parameters": plate}
+    assert found["screen"].parameters == {"parameters": {**plate, "deployment": "process-plate/plates"}}
     # What compose and Kubernetes put their scheduler into: a run of any form would else work where the flow runs.
     for name, deployment in found.items():
         fields = _fields(deployment.parameter_openapi_schema)
