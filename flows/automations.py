@@ -25,7 +25,7 @@ from flows.endings import QUARANTINED
 from flows.heartbeats import HEARTBEAT, STARTS_WITHIN, patience
 from flows.notify_settings import Notify, Target
 from flows.notifying import Message, payload
-from flows.plate_events import HELD, NO_PLATES
+from flows.plate_events import HELD, MISSING, NO_PLATES
 from hcs_nuclei.errors import SettingsError
 
 #: What all of ours are called, by which those that are no longer wanted are found.
@@ -93,6 +93,11 @@ def rules(notify: Notify) -> list[tuple[str, EventTrigger, _Told | Literal["ende
             _Told("'held'", found("title"), found("text"), found("plate"), found("root")),
         ),
         ("night without plates", _event(NO_PLATES), _Told("'none_finished'", found("title"), found("text"))),
+        (
+            "watched place is missing",
+            _event(MISSING),
+            _Told("'root_missing'", found("title"), found("text"), root=found("root")),
+        ),
         (
             "nobody looks for plates",
             _silence(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flows.roots import check_cluster, check_roots, places_of_settings
 from hcs_nuclei.settings import Settings
@@ -27,6 +27,14 @@ ClusterSpec = Annotated[
 WorkerCount = Annotated[
     int | None,
     Field(ge=1, title="Worker processes", description="On a local cluster; left out, the machine decides."),
+]
+RunBy = Annotated[
+    str,
+    Field(
+        max_length=100,
+        title="Your name",
+        description="For the audit log; Prefect's own server knows no users, so left out it says who runs the service.",
+    ),
 ]
 
 
@@ -58,6 +66,7 @@ class RunParameters(BaseModel):
         default="", title="Name of the recipe", description="What the settings are called, for the audit log."
     )
     reason: str = Field(default="", title="Reason", description="Why, for the audit log.")
+    by: RunBy = ""
 
     def check_places(self) -> None:
         """Refuse what lies outside the allowed roots.
@@ -102,6 +111,25 @@ class _ManyPlates(BaseModel):
         title="Plate directories",
         description="As the machine that runs the flow sees them, or their URLs; only ever read, in this order.",
     )
+    deployment: str = Field(
+        default="",
+        title="Deployment of a plate",
+        description="Each plate is a run of it, side by side as far as its concurrency limit lets them, and in turn "
+        "with those of the watcher; left out, the plates are processed one after another within this run.",
+        examples=["process-plate/plates"],
+    )
+    at_once: int | None = Field(
+        default=None,
+        ge=1,
+        title="Plates at a time",
+        description="At most so many of this screen; left out, as many as the deployment has room for.",
+    )
+
+    @model_validator(mode="after")
+    def _by_whom(self) -> Self:
+        if (self.at_once or 1) > 1 and not self.deployment:
+            raise ValueError("plates are processed side by side as runs of a deployment. Name that, or leave out both")
+        return self
 
 
 class ProcessScreenParameters(RunParameters, _ManyPlates):
@@ -114,9 +142,9 @@ class ProcessScreenParameters(RunParameters, _ManyPlates):
         return f"{Path(self.plates[0]).name}{more}"
 
     def each(self) -> list[ProcessPlateParameters]:
-        """The parameters of each plate."""
+        """The parameters of each plate; one that is named twice is processed once."""
         common = {name: getattr(self, name) for name in RunParameters.model_fields}
-        return [ProcessPlateParameters(plate=plate, **common) for plate in self.plates]
+        return [ProcessPlateParameters(plate=plate, **common) for plate in dict.fromkeys(self.plates)]
 
     def check_places(self) -> None:
         """Refuse what lies outside the allowed roots.

@@ -1,8 +1,9 @@
 """What happened to plates in, events on Prefect's server out, on which somebody's own automations can be built.
 
 ``hcs-nuclei.plate.completed``, ``.quarantined``, ``.failed``, ``.crashed`` and ``.cancelled`` when a run ends,
-``.held`` when the watcher holds a plate, ``hcs-nuclei.night.without-plates`` once for a night. The resource of a plate
-is ``hcs-nuclei.plate.<name>``; its run, flow, deployment and tags are related.
+``.held`` when the watcher holds a plate, ``hcs-nuclei.night.without-plates`` once for a night,
+``hcs-nuclei.root.missing`` when a watched place cannot be seen. The resource of a plate is ``hcs-nuclei.plate.<name>``;
+its run, flow, deployment and tags are related.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from flows.notifying import Message
 PLATE = "hcs-nuclei.plate"
 HELD = f"{PLATE}.held"
 NO_PLATES = "hcs-nuclei.night.without-plates"
+MISSING = "hcs-nuclei.root.missing"
+#: Kinds of messages that are no end of a run, and so no event of Prefect's own.
+TOLD_BY_WATCHER = frozenset({"held", "none_finished", "root_missing"})
 _ENDS = {
     StateType.COMPLETED: "completed",
     StateType.FAILED: "failed",
@@ -52,8 +56,11 @@ def emit_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None
 
 def emit_message(message: Message) -> None:
     """Say what the watcher found, which is no end of a run; the same message is the same event."""
-    resource, event = ("hcs-nuclei.night", NO_PLATES) if message.kind == "none_finished" else (PLATE, HELD)
-    name = message.plate or "night"
+    found = {
+        "none_finished": (NO_PLATES, "hcs-nuclei.night", "night"),
+        "root_missing": (MISSING, "hcs-nuclei.root", message.root),
+    }
+    event, resource, name = found.get(message.kind, (HELD, PLATE, message.plate))
     emit_event(
         event,
         {"prefect.resource.id": f"{resource}.{name}", "prefect.resource.name": name},

@@ -21,6 +21,7 @@ from flows.parameters import ProcessPlateParameters
 from flows.plate_events import emit_end
 from flows.result_display import result_line, show_result
 from flows.server import prefect_server
+from flows.sharing import place_on_machine
 from flows.steps import run_step
 from hcs_nuclei.cluster import open_cluster, performance_report
 from hcs_nuclei.models.card import ModelCard
@@ -86,7 +87,7 @@ def process_plate(parameters: ProcessPlateParameters) -> RunResult:
     failed, as *Failed* with the reason in one line, or as *Cancelled*. Places outside the allowed roots are refused.
     """
     parameters.check_places()
-    origin = Origin(parameters.recipe, parameters.reason, str(flow_run.id or ""))
+    origin = Origin(parameters.recipe, parameters.reason, str(flow_run.id or ""), parameters.by)
     with follow_run(origin, get_run_logger().warning, stopping=(StoppedError,)) as follower:
         return _process(parameters, follower)
 
@@ -114,6 +115,7 @@ def _process_prepared(
     if plan.outstanding:
         report = performance_file(plan) if parameters.performance_report else None
         with (
+            place_on_machine(),
             open_cluster(parameters.cluster, workers=parameters.workers) as client,
             performance_report(client, report, get_run_logger().warning),
         ):

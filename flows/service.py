@@ -25,8 +25,9 @@ from hcs_nuclei.errors import ClusterError, OutputError, RunConflictError, RunFa
 from hcs_nuclei.metrics import METRICS_FILE, MetricsFile
 
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-#: A worker gives its runs 30 s to stop.
+#: A worker gives its runs 30 s to stop; what is left then kills itself.
 _STOP_S = 45.0
+_KILLED_S = 5.0
 _START_S = 180.0
 _ASK_AGAIN_S = 5.0
 _LARGEST_LOG = 10_000_000
@@ -128,6 +129,7 @@ class _Worker:
                 "every": self._options.every,
                 "plates": self._options.plates,
                 "own_server": self._own_server,
+                "ends_within": _STOP_S,
                 "ready": writing,
             }
             with suppress(BrokenPipeError):
@@ -145,7 +147,7 @@ class _Worker:
         with suppress(BrokenPipeError):
             process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_S)
+            process.wait(_STOP_S + _KILLED_S)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

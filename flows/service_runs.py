@@ -53,7 +53,7 @@ def room(client: SyncPrefectClient, deployment: str) -> int:
     try:
         found = client.read_deployment_by_name(deployment)
     except ObjectNotFound:
-        raise _no_deployment(deployment) from None
+        raise no_deployment(deployment) from None
     if found.global_concurrency_limit is None:
         return sys.maxsize
     if not (limit := found.global_concurrency_limit.limit):
@@ -90,7 +90,7 @@ def begin(entry: Entry, deployment: str, keep: Callable[[Entry], None]) -> Entry
             as_subflow=False,
         )
     except ObjectNotFound:
-        raise _no_deployment(deployment) from None
+        raise no_deployment(deployment) from None
     except httpx.HTTPError as error:
         raise ClusterError(f"Prefect's server made no run of {entry.root} ({error}). It is asked again.") from None
     assert isinstance(run, FlowRun)
@@ -160,7 +160,7 @@ def again(entry: Entry) -> Entry | None:
     return entry.model_copy(update={**new, "ready": ready, "reason": f"is begun again: {entry.reason}"})
 
 
-def _no_deployment(deployment: str) -> ClusterError:
+def no_deployment(deployment: str) -> ClusterError:
     return ClusterError(
         f"Prefect's server has no deployment {deployment}. Start hcs-nuclei serve, or deploy prefect.yaml."
     )

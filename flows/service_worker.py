@@ -1,7 +1,8 @@
 """The process of the service that runs flows: a line of JSON on standard input in, deployments that are served out.
 
-``python -m`` runs this. It ends in order when its standard input is closed, so it does not outlive whoever started it,
-and so do the runs that it began.
+``python -m`` runs this, as the leader of a process group. It ends in order when its standard input is closed, so it
+does not outlive whoever started it, and so do the runs that it began; what does not end in time is killed, this process
+included.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 from prefect import Flow
@@ -39,22 +42,32 @@ from hcs_nuclei.errors import SettingsError
 #: Where the configuration is passed on; here, since both ends have to agree.
 Configuration = dict[str, Any]
 _POLL_S = 5.0
+_UP_YET_S = 0.1
 _ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
 def deployments(watch: WatchPlatesParameters, every: timedelta, plates: int) -> list[RunnerDeployment]:
     """What is served: plates, at most so many at once; screens, trainings and the watcher, one of each at a time.
 
-    And the mail of each night, where ``notify.yaml`` asks for it. The form of a training begins with the cluster that
-    processes plates.
+    And the mail of each night, where ``notify.yaml`` asks for it. The forms begin with what the watcher's own runs are
+    given: output directory and cluster. The plates of a screen are runs of the deployment of plates, so all that are
+    processed at once count against one limit.
     """
     passes: dict[str, Any] = {"parameters": watch.model_dump(mode="json")}
     notify = _notify(Path(watch.state))
-    same_cluster = {"parameters": watch.model_dump(mode="json", include={"cluster", "workers"})}
+    cluster = watch.model_dump(mode="json", include={"cluster", "workers"})
+    plate = {"out": str(Path(watch.out).absolute()), **cluster}
+    screen = {**plate, "deployment": watch.deployment}
+    one = ConcurrencyLimitConfig(limit=1)
     return [
-        _deployment(process_plate, "plates", concurrency_limit=ConcurrencyLimitConfig(limit=plates)),
-        _deployment(process_screen, "screen", concurrency_limit=ConcurrencyLimitConfig(limit=1)),
-        _deployment(train_model, "train", parameters=same_cluster, concurrency_limit=ConcurrencyLimitConfig(limit=1)),
+        _deployment(
+            process_plate,
+            "plates",
+            parameters={"parameters": plate},
+            concurrency_limit=ConcurrencyLimitConfig(limit=plates),
+        ),
+        _deployment(process_screen, "screen", parameters={"parameters": screen}, concurrency_limit=one),
+        _deployment(train_model, "train", parameters={"parameters": cluster}, concurrency_limit=one),
         _deployment(
             watch_plates, "watch", parameters=passes, interval=every, concurrency_limit=_ONE_AT_A_TIME, paused=False
         ),
@@ -110,14 +123,20 @@ def main() -> None:
         runner.add_deployment(deployment)
     with os.fdopen(configuration["ready"], "w") as ready:
         ready.write("ready\n")
-    asyncio.run(_serve(runner))
+    asyncio.run(_serve(runner, configuration["ends_within"]))
 
 
-async def _serve(runner: Runner) -> None:
+async def _serve(runner: Runner, ends_within: float) -> None:
     loop = asyncio.get_running_loop()
 
     def end_with_parent() -> None:
         sys.stdin.read()
+        # Where the server went with the parent, the runner asks it for minutes to pause the schedules.
+        deadline = Timer(ends_within, os.killpg, [os.getpgrp(), signal.SIGKILL])
+        deadline.daemon = True
+        deadline.start()
+        while not runner.started:  # a runner that is not up yet refuses to stop, and would run for ever
+            time.sleep(_UP_YET_S)
         # Not by SIGTERM, whose handler in Prefect 3.8 forgets to wait for the runs that it stops.
         asyncio.run_coroutine_threadsafe(runner.astop(), loop)
 

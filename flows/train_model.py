@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.endings import StoppedError, ends_in_words
+from flows.sharing import place_on_machine
 from flows.steps import run_step
 from flows.training_display import EpochDisplay, log_looked_at, show_comparison
 from flows.training_parameters import TrainModelParameters
@@ -49,15 +50,16 @@ def train_model(parameters: TrainModelParameters) -> Comparison:
     job = training_job(parameters, current)
     check = partial(check_annotations, parameters.datasets, parameters.sources)
     sets, remarks = run_step("Check annotations", check)
-    for remark in remarks[:20]:
+    for remark in [*_forgets(parameters, current), *remarks[:20]]:
         get_run_logger().warning("%s", remark)
     run, warn = str(flow_run.id or ""), get_run_logger().warning
-    with follow_training(job, flow_run=run, warn=warn, stopping=(StoppedError,)) as follower:
+    with follow_training(job, flow_run=run, by=parameters.by, warn=warn, stopping=(StoppedError,)) as follower:
         comparison = _train_and_judge(parameters, job, current, sets)
         if comparison.verdict.passed and parameters.promote:
             judged_against = current[1].sha256 if parameters.model == DEFAULT else None
             reason = parameters.reason or f"passed the gate; see {job.out.resolve() / REPORT_FILE}"
-            run_step("Promote", partial(promote, str(job.out), reason=reason, instead_of=judged_against))
+            step = partial(promote, str(job.out), reason=reason, instead_of=judged_against, by=parameters.by)
+            run_step("Promote", step)
         ending, words = _ending(comparison, promoted=parameters.promote)
         follower.ends(ending, "; ".join(comparison.verdict.reasons), model=_in_words(comparison))
     return cast(Comparison, Completed(name=_STATES[ending], message=words, data=comparison))
@@ -68,7 +70,7 @@ def _train_and_judge(
 ) -> Comparison:
     """A candidate, compared with the current model; the comparison is written and shown."""
     show = EpochDisplay(parameters.title, parameters.epochs)
-    with ExitStack() as stack:
+    with place_on_machine(), ExitStack() as stack:
         client = stack.enter_context(open_cluster(parameters.cluster, workers=parameters.workers_to_train))
         candidate = run_step("Train", partial(train_on, client, job, show))
         if parameters.workers_to_train != parameters.workers:
@@ -80,6 +82,17 @@ def _train_and_judge(
     write_comparison(job.out / REPORT_FILE, comparison)
     show_comparison(parameters.title, comparison, job.out / REPORT_FILE)
     return comparison
+
+
+def _forgets(parameters: TrainModelParameters, current: Model) -> list[str]:
+    """What a candidate may lose that is not shown what the current model learned from."""
+    if parameters.earlier:
+        return []
+    card = current[1]
+    return [
+        f"No earlier annotations are given: the candidate is shown the new ones alone, and may lose what {card.name} "
+        f"learned from {card.training.get('images', 'its')} images. The frozen sets judge how much."
+    ]
 
 
 def training_job(parameters: TrainModelParameters, current: Model) -> TrainingJob:

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.parameters import ClusterSpec, WorkerCount
+from flows.parameters import ClusterSpec, RunBy, WorkerCount
 from flows.roots import check_cluster, check_roots
 from hcs_nuclei.training.comparison import SetSource
 from hcs_nuclei.training.gate import GateSettings
@@ -73,6 +73,7 @@ class TrainModelParameters(BaseModel):
         default=False, title="Promote", description="Make a candidate that passes the gate the default model."
     )
     reason: str = Field(default="", title="Reason", description="Of the promotion, for the audit log.")
+    by: RunBy = ""
     cluster: ClusterSpec = "local"
     workers: WorkerCount = None
 

@@ -23,7 +23,7 @@ from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_
 from flows.notify_settings import Notify, read_notify
 from flows.notifying import Message, Outbox, message_of, message_of_run, none_finished, root_missing
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
-from flows.plate_events import emit_message
+from flows.plate_events import TOLD_BY_WATCHER, emit_message
 from flows.recipes import Recipe, read_recipes, recipe_for
 from flows.server import web_page
 from flows.service_runs import again, begin, failed_besides, follow, now, room
@@ -61,7 +61,7 @@ class _Pass:
 
     def tell(self, message: Message | None) -> None:
         """Have a message sent at the end of the pass; what no run says itself is an event as well."""
-        if message is not None and self.outbox.put(message) and message.kind in {"held", "none_finished"}:
+        if message is not None and self.outbox.put(message) and message.kind in TOLD_BY_WATCHER:
             emit_message(message)
 
 

@@ -48,9 +48,7 @@ def audit_path() -> Path:
     return home_directory() / AUDIT_FILE
 
 
-def write_audit(
-    what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "", who: str | None = None
-) -> Entry:
+def write_audit(what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "", by: str = "") -> Entry:
     """Append one entry, on the disk when this returns.
 
     Args:
@@ -58,14 +56,14 @@ def write_audit(
         subject: what it was done to.
         old, new: what was before and is now, JSON-able.
         reason: in the words of whoever did it.
-        who: where that is not who runs this process, as where a service acts for somebody.
+        by: who asked for it, in their own words, where a service acts for somebody: ``mia via hcs`` stands there then.
 
     Raises:
         OutputError: the log cannot be written.
     """
     entry = Entry(
         when=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        who=who or _user(),
+        who=f"{by.strip()} via {_user()}" if by.strip() else _user(),
         host=socket.gethostname(),
         what=what,
         subject=subject,
@@ -95,10 +93,10 @@ def write_audit(
     return entry
 
 
-def note(what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "") -> str:
+def note(what: str, subject: str, *, old: Any = None, new: Any = None, reason: str = "", by: str = "") -> str:
     """Append an entry where that can be; else why not, for what is not to end by it. Nothing where it was written."""
     try:
-        write_audit(what, subject, old=old, new=new, reason=reason)
+        write_audit(what, subject, old=old, new=new, reason=reason, by=by)
     except OutputError as error:
         return str(error)
     return ""

@@ -41,7 +41,7 @@ def test_an_entry_says_when_who_what_and_why() -> None:
     (line,) = audit_path().read_text(encoding="utf-8").splitlines()
     assert json.loads(line) == entry.model_dump()
     assert (entry.old, entry.new, entry.reason) == ({"wells": 4}, None, "neue Färbung")
-    assert write_audit("run.overwrite", "P1", who="mia").who == "mia"
+    assert write_audit("run.overwrite", "P1", by="mia").who == f"mia via {getpass.getuser()}"
 
 
 def test_nothing_was_done_where_there_is_no_log() -> None:

@@ -92,7 +92,7 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
     from flows.automations import PREFIX, remove_automations, set_automations
     from flows.endings import QUARANTINED
     from flows.notify_settings import Notify
-    from flows.notifying import Message
+    from flows.notifying import Message, root_missing
     from flows.plate_events import emit_message
 
     CustomWebhookNotificationBlock(
@@ -104,7 +104,7 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
     notify = Notify.model_validate({"to": [*places, {"block": "custom-webhook/own"}], "watch_silent_minutes": 0.5})
     for _ in range(2):
         set_automations(notify, said.append)
-    assert len(said) == 3 * 8
+    assert len(said) == 3 * 9
     with get_client(sync_client=True) as client:
         assert sorted(one.name for one in client.read_automations()) == sorted(set(said))
 
@@ -119,16 +119,17 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
     )
     emit_message(Message(key="held:/data/P", kind="held", title="Plate P is held", text="no recipe", plate="P"))
     emit_message(Message(key="none:x", kind="none_finished", title="No plate was finished by 06:00 UTC", text="None"))
+    emit_message(root_missing(Path("/data"), "it cannot be listed (Stale file handle)", "2026-11-28T22:00:00+00:00"))
 
     def got(path: str) -> list[dict[str, Any]]:
         return [body for to, body in webhook.got if to == path]
 
     paths = ("/hook", "/slack", "/teams", "/block")
-    until(lambda: all(len(got(path)) >= 5 for path in paths))
+    until(lambda: all(len(got(path)) >= 6 for path in paths))
     time.sleep(5)  # what would come twice comes now
     kinds = sorted(body["kind"] for body in got("/hook"))
-    assert kinds == ["crashed", "failed", "held", "none_finished", "quarantined"]
-    assert {path: len(got(path)) for path in paths} == dict.fromkeys(paths, 5)
+    assert kinds == ["crashed", "failed", "held", "none_finished", "quarantined", "root_missing"]
+    assert {path: len(got(path)) for path in paths} == dict.fromkeys(paths, 6)
     told = {body["kind"]: body for body in got("/hook")}
     assert {name: told["failed"][name] for name in ("title", "text", "plate", "root", "flow_run", "run_dir")} == {
         "title": "process-Wrong failed",
@@ -140,6 +141,10 @@ def test_each_end_is_told_once_to_each_place_whatever_was_set_before(server: str
     }
     assert datetime.fromisoformat(told["failed"]["time"]).tzinfo is not None
     assert told["held"]["title"] == "Plate P is held"
+    assert (told["root_missing"]["title"], told["root_missing"]["root"]) == (
+        "Watched directory /data is missing",
+        "/data",
+    )
     assert {"text": f"process-Wrong failed\n{reason}"} in got("/slack")
     cards = [body["attachments"][0]["content"]["body"] for body in got("/teams")]
     assert ["process-Faults is finished, with quarantined wells", "B03"] in [[b["text"] for b in c] for c in cards]

@@ -67,8 +67,9 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
         "plates",
         "out",
     ]
-    for form in ("plates", "screen"):
-        assert found[form].parameters == {"parameters": {"out": "/data/runs", "cluster": "local"}}
+    plate = {"out": "/data/runs", "cluster": "local"}
+    assert found["plates"].parameters == {"parameters": plate}
+    assert found["screen"].parameters == {"parameters": {**plate, "deployment": "process-plate/plates"}}
     # What compose and Kubernetes put their scheduler into: a run of any form would else work where the flow runs.
     for name, deployment in found.items():
         fields = _fields(deployment.parameter_openapi_schema)
@@ -80,3 +81,27 @@ def test_prefect_yaml_deploys_flows_with_limits_and_a_schedule(server: str, tmp_
     # Flows come with the package, and what they may read and write is said to the worker, by nobody else.
     assert all(deployment.pull_steps == [] for deployment in found.values())
     assert all(deployment.job_variables == {} for deployment in found.values())
+
+
+def test_worker_of_the_service_ends_when_its_parent_does_so_before_it_is_up(server: str, tmp_path: Path) -> None:
+    places = {name: str(tmp_path / name) for name in ("out", "state")}
+    reading, writing = os.pipe()
+    with (
+        subprocess.Popen(
+            [sys.executable, "-m", "flows.service_worker"],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PREFECT_API_URL": server},
+            pass_fds=[writing],
+            start_new_session=True,
+        ) as worker,
+        os.fdopen(reading) as ready,
+    ):
+        os.close(writing)
+        assert worker.stdin is not None
+        watch = {"roots": [str(tmp_path)], **places}
+        asked = {"watch": watch, "every": 60, "plates": 1, "own_server": False, "ready": writing, "ends_within": 60}
+        worker.stdin.write(f"{json.dumps(asked)}\n".encode())
+        worker.stdin.flush()
+        assert ready.readline() == "ready\n"
+        worker.stdin.close()
+        assert worker.wait(120) == 0  # not -9: it was not killed, it stopped

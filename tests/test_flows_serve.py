@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 _PATIENCE_S = 600.0
 #: Of the first plate: a minute's work at least, in which the second one is found, copied and queued.
 _WELLS = 36
+_ENDS = ("Completed", "Failed", "Crashed", "Cancelled")
 _MAIN = "import sys; from hcs_nuclei.cli import main; sys.exit(main())"
 
 
@@ -166,19 +167,36 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert 2 <= len(done) < _WELLS
 
     until(lambda: served.run_of(second)["state_type"] == "COMPLETED")
-    again = {"parameters": run["parameters"]}
-    made_run = served.post(f"deployments/{run['deployment_id']}/create_flow_run", again)
-    until(lambda: {r["id"]: r["state_type"] for r in served.runs()}[made_run["id"]] == "COMPLETED")
+    # As a screen, the plates are runs of their own in turn with all others; what is there is not made again.
+    screen = served.post("deployments/filter", {"deployments": {"name": {"any_": ["screen"]}}})[0]
+    form = screen["parameters"]["parameters"]
+    assert {name: form[name] for name in ("out", "cluster", "workers", "deployment")} == {
+        "out": str(served.out),
+        "cluster": "local",
+        "workers": 1,
+        "deployment": "process-plate/plates",
+    }
+    given = {
+        "parameters": {**form, "plates": [str(served.watched / name) for name in ("First", "Second")], "by": "mia"}
+    }
+    asked = served.post(f"deployments/{screen['id']}/create_flow_run", {"parameters": given})
+    this = {"flow_runs": {"id": {"any_": [asked["id"]]}}}
+    until(lambda: served.post("flow_runs/filter", this)[0]["state_name"] in _ENDS)
+    [ended] = served.post("flow_runs/filter", this)
+    assert (ended["state_name"], ended["state"]["message"]) == ("Completed", "2 Completed")
+    [_, again] = served.runs_of(first)
     finished = served.wells("First")
     assert len(finished) == _WELLS
     assert {name: finished[name] for name in done} == done
     until(lambda: served.ledger() == {"First": "completed", "Second": "completed"})
-    assert len(served.runs()) == 3
+    assert len(served.runs()) == 4
     _check_metrics(metrics, served)
     log = [json.loads(line) for line in (served.out.parent / "home" / "audit.jsonl").read_text().splitlines()]
     ends = [(entry["subject"].partition("__")[0], entry["new"]["state"]) for entry in log if entry["what"] == "run.end"]
-    assert ends == [("First", "cancelled"), ("Second", "completed"), ("First", "completed")]
-    assert [entry["new"]["flow_run"] for entry in log if entry["what"] == "run.begin"][-1] == made_run["id"]
+    assert ends == [("First", "cancelled"), *[(name, "completed") for name in ("Second", "First", "Second")]]
+    begun = [entry for entry in log if entry["what"] == "run.begin"]
+    assert begun[-2]["new"]["flow_run"] == again["id"]
+    assert [entry["who"].endswith(f"via {begun[0]['who']}") for entry in begun] == [False, False, True, True]
 
     family = served.family
     served.process.send_signal(signal.SIGINT)
@@ -222,8 +240,8 @@ def _check_metrics(address: str, served: Served) -> None:
         for sample in family.samples
     }
     states = ("completed", "cancelled", "failed", "quarantined", "refused")
-    assert [found["runs_total", state] for state in states] == [2, 1, 0, 0, 0]
-    assert found["runs_started_total",] == 3
+    assert [found["runs_total", state] for state in states] == [3, 1, 0, 0, 0]
+    assert found["runs_started_total",] == 4
     assert {key[1]: number for key, number in found.items() if key[0] == "plates" and number} == {"completed": 2}
     # What was finished in the moment of the cancelling may have been counted by nobody.
     wells = len(served.wells("First")) + len(served.wells("Second"))

@@ -49,7 +49,7 @@ def add_model(source: Path) -> tuple[Path, ModelCard]:
         return _add(source)
 
 
-def promote(wanted: str, *, reason: str = "", instead_of: str | None = None) -> Entry | None:
+def promote(wanted: str, *, reason: str = "", instead_of: str | None = None, by: str = "") -> Entry | None:
     """Make a model the default, after it was copied into the store and shown to load.
 
     The shipped model is copied as well, if it is promoted: it then stays the default when a newer one is shipped.
@@ -58,6 +58,7 @@ def promote(wanted: str, *, reason: str = "", instead_of: str | None = None) -> 
         wanted: as :func:`hcs_nuclei.models.resolve_model` takes it.
         reason: stands in the pointer's history and in the audit log.
         instead_of: sha256 of the default that it was judged against; where another is it by now, nothing moves.
+        by: who asked for it, where a service acts for somebody.
 
     Returns:
         What stands in the audit log; None where it is the default already.
@@ -80,7 +81,8 @@ def promote(wanted: str, *, reason: str = "", instead_of: str | None = None) -> 
         if current.promotions and current.promotions[-1].sha256 == card.sha256:
             return None
         new = f"{card.name} ({card.identifier})"
-        entry = write_audit("model.promote", "default model", old=_in_words(current), new=new, reason=reason)
+        old = _in_words(current)
+        entry = write_audit("model.promote", "default model", old=old, new=new, reason=reason, by=by)
         step = Promotion(sha256=card.sha256, name=card.name, when=entry.when, who=entry.who, reason=reason)
         _point(Current(promotions=(*current.promotions, step)))
     return entry

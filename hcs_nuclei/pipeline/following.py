@@ -29,11 +29,12 @@ _WELLS_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a run comes from: the name of its recipe, why it is made, in whose words, and Prefect's id of it."""
+    """Where a run comes from: the name of its recipe, why it is made, Prefect's id of it, and who asked for it."""
 
     recipe: str = ""
     reason: str = ""
     flow_run: str = ""
+    by: str = ""
 
 
 class RunFollower:
@@ -72,7 +73,8 @@ class RunFollower:
         if retry_failed and plan.record is not None and plan.outstanding:
             wells = listed((job.well.name for job in plan.outstanding), _WELLS_NAMED)
             self._note("run.retry", new={"wells": wells}, reason=why)
-        self._say(note_exclusions(self._run, former.exclusions if former else None, plan.exclusions, why))
+        excluded = former.exclusions if former else None
+        self._say(note_exclusions(self._run, excluded, plan.exclusions, why, by=self._origin.by))
         self._say(self._metrics.count({("runs_started", ()): 1}))
 
     def made(self, summary: WellSummary) -> None:
@@ -110,7 +112,7 @@ class RunFollower:
         self._say(self._metrics.flush({("last_run_end_timestamp_seconds", (state,)): time.time()}))
 
     def _note(self, what: str, *, old: Any = None, new: Any = None, reason: str = "") -> None:
-        self._say(note(what, self._run, old=old, new=new, reason=reason))
+        self._say(note(what, self._run, old=old, new=new, reason=reason, by=self._origin.by))
 
 
 @contextmanager
@@ -138,11 +140,11 @@ def follow_run(
             raise
 
 
-def note_exclusions(run: str, old: Exclusions | None, new: Exclusions | None, reason: str = "") -> str:
+def note_exclusions(run: str, old: Exclusions | None, new: Exclusions | None, reason: str = "", by: str = "") -> str:
     """Write down that other wells and fields of `run` do not count any more, if that is so; as `note`."""
     if (old.entries if old else ()) == (new.entries if new else ()):
         return ""
-    return note("exclusions.change", run, old=_excluded(old), new=_excluded(new), reason=reason)
+    return note("exclusions.change", run, old=_excluded(old), new=_excluded(new), reason=reason, by=by)
 
 
 def note_remade(run: str, old: RunRecord, new: RunRecord, reason: str = "") -> str:
@@ -151,8 +153,8 @@ def note_remade(run: str, old: RunRecord, new: RunRecord, reason: str = "") -> s
     before, now = (r.settings.model_dump(mode="json", include=WHEN_FINISHED - {"exclusions"}) for r in (old, new))
     changed = [name for name in now if before[name] != now[name]]
     if changed and not fault:
-        values = ({name: settings[name] for name in changed} for settings in (before, now))
-        fault = note("run.remake", run, **dict(zip(("old", "new"), values, strict=True)), reason=reason)
+        old_values, new_values = ({name: settings[name] for name in changed} for settings in (before, now))
+        fault = note("run.remake", run, old=old_values, new=new_values, reason=reason)
     return fault
 
 

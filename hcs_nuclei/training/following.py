@@ -33,6 +33,7 @@ def follow_training(
     job: TrainingJob,
     *,
     flow_run: str = "",
+    by: str = "",
     warn: Callable[[str], object] = logger.warning,
     stopping: tuple[type, ...] = (),
 ) -> Iterator[TrainingFollower]:
@@ -41,6 +42,7 @@ def follow_training(
     Args:
         job: what is trained.
         flow_run: Prefect's id of the run that it belongs to.
+        by: who asked for it.
         warn: told what could not be written.
         stopping: errors that stand for Ctrl-C.
 
@@ -58,7 +60,7 @@ def follow_training(
     }
 
     def say(what: str, new: dict[str, Any], reason: str = "") -> None:
-        if fault := note(what, subject, new=new, reason=reason):
+        if fault := note(what, subject, new=new, reason=reason, by=by):
             warn(fault)
 
     say("training.begin", {name: value for name, value in about.items() if value != ""})

@@ -1,0 +1,103 @@
+"""Plates in, a run of its own for each out: asked for in their order, followed to their ends, stopped together."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Crashed
+
+from flows.heartbeats import end_lost, patience, why_lost
+from flows.parameters import ProcessPlateParameters
+from flows.service_runs import no_deployment, room
+from hcs_nuclei.errors import ClusterError
+
+_ASK_AGAIN_S = 5.0
+
+
+def process_side_by_side(
+    plates: Sequence[ProcessPlateParameters],
+    deployment: str,
+    at_once: int | None,
+    key: str,
+    say: Callable[[str], object],
+) -> dict[str, State[Any]]:
+    """Each plate as a run of `deployment`, as many at a time as it has room for; the state in which each ended.
+
+    A run whose process is gone ends as *Crashed*, one that somebody cancels as *Cancelled*; neither stops the others.
+    Whatever ends this function before they are done, a cancelling of the screen above all, cancels them.
+
+    Args:
+        plates: in the order in which they are begun.
+        deployment: ``flow/deployment``; of its runs that wait for a place, never more than one is ours.
+        at_once: at most so many, though there be more room; None for as many as there is room for.
+        key: of the whole; asked for again with the same, a plate's run is the same run.
+        say: told when a plate is begun and when it ended.
+
+    Raises:
+        ClusterError: there is no such deployment, or the server makes no run of a plate.
+    """
+    waiting, ends = deque(enumerate(plates)), dict[str, State[Any]]()
+    under_way: dict[str, UUID] = {}
+    with get_client(sync_client=True) as client:
+        try:
+            while waiting or under_way:
+                for plate, run in list(under_way.items()):
+                    if (state := _end(client, run)) is not None:
+                        del under_way[plate]
+                        ends[plate] = state
+                        say(f"{plate}: {state.name}. {state.message or ''}".rstrip(". ") + ".")
+                free = min(room(client, deployment), (at_once or sys.maxsize) - len(under_way)) if waiting else 0
+                for _ in range(min(free, len(waiting))):
+                    number, parameters = waiting.popleft()
+                    under_way[parameters.plate] = _begin(parameters, deployment, f"{key}-{number}")
+                    say(f"{parameters.plate}: begun as run {under_way[parameters.plate]}.")
+                if under_way or waiting:
+                    time.sleep(_ASK_AGAIN_S)
+        finally:
+            for run in under_way.values():
+                with suppress(ObjectNotFound, httpx.HTTPError):  # of one it must not keep the others going
+                    client.set_flow_run_state(run, Cancelling(message="The screen that it belongs to was stopped."))
+    return {parameters.plate: ends[parameters.plate] for parameters in plates}
+
+
+def _begin(parameters: ProcessPlateParameters, deployment: str, key: str) -> UUID:
+    try:
+        run = run_deployment(
+            deployment,
+            parameters={"parameters": parameters.model_dump(mode="json")},
+            flow_run_name=f"process-{parameters.name}",
+            idempotency_key=key,
+            timeout=0,
+        )
+    except ObjectNotFound:
+        raise no_deployment(deployment) from None
+    except httpx.HTTPError as error:
+        raise ClusterError(
+            f"Prefect's server made no run of {parameters.plate} ({error}). Run the screen again."
+        ) from None
+    assert isinstance(run, FlowRun)
+    return run.id
+
+
+def _end(client: SyncPrefectClient, run_id: UUID) -> State[Any] | None:
+    """The state in which a run ended; None while it is under way. One whose process is gone is ended here."""
+    try:
+        run = client.read_flow_run(run_id)
+    except ObjectNotFound:
+        return Crashed(message="the server does not know its run any more")
+    if run.state is None:
+        return None
+    if (lost := why_lost(client, run, patience())) is not None:
+        return end_lost(client, run, lost)
+    return run.state if run.state.is_final() else None
