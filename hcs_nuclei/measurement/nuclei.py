@@ -69,13 +69,14 @@ def measure_nuclei(
         for column, values in measure_intensity(image, insides, measure_local_background(image, free)).items():
             table[f"{column}_{name}"] = values
     seen = channels if raw is None else raw
-    for name in channels:
+    for name, image in channels.items():
         limit = (saturation or {}).get(name)
-        table[f"Metadata_QC_Saturated_{name}"] = (
-            np.zeros(runs.numbers.shape, dtype=bool)
-            if limit is None
-            else brightest_pixels(seen[name], insides) >= limit
-        )
+        if limit is None:
+            table[f"Metadata_QC_Saturated_{name}"] = np.zeros(runs.numbers.shape, dtype=bool)
+            continue
+        measured = table[f"Nuclei_Intensity_MaxIntensity_{name}"]
+        brightest = measured if seen[name] is image else brightest_pixels(seen[name], insides)
+        table[f"Metadata_QC_Saturated_{name}"] = brightest >= limit
     table["Metadata_QC_Saturated"] = table[f"Metadata_QC_Saturated_{nuclear}"]
     scale = full_scale or full_scale_of(seen[nuclear])
     table |= measure_options(labels, runs, insides, channels, groups, full_scale=scale)
