@@ -167,6 +167,13 @@ def test_treatments_over_all_plates_are_shown_and_lie_beside_the_page(runs: list
     assert sorted(p.name for p in tmp_path.iterdir()) == ["screen.html"]
 
 
+def test_a_readout_that_no_positive_control_has_says_so_in_the_place_of_an_empty_chart(page: Page) -> None:
+    charts = [e.attributes["aria-label"] for e in page.of_class("chart")]
+    assert "Z′ of Density by plate" in charts
+    assert "Z′ of Median Area by plate" not in charts  # its wells have one nucleus or two
+    assert "No plate has a value in four wells of both controls" in page.every[0].text
+
+
 @pytest.mark.parametrize("place", ["", "nowhere/screen.html"])
 def test_a_place_that_cannot_be_written_to_is_refused(runs: list[Path], tmp_path: Path, place: str) -> None:
     with pytest.raises(OutputError, match="expected a file to write"):

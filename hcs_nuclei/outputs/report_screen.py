@@ -170,12 +170,13 @@ def _readout(name: str, plates: Sequence[ScreenPlate], table: pa.Table | None) -
     kinds = {kind: values for kind, values in kinds.items() if any(of_plate.size for of_plate in values)}
     names = [plate.name for plate in plates]
     z_primes = [plate.z_primes(name) for plate in plates]
+    told = any(row["Value"] is not None for of_plate in z_primes for row in of_plate)
     return ScreenReadout(
         label=column.label,
         unit=column.unit,
         words=_words([plate.of_kind(name, "negcon") for plate in plates]),
         drift=controls_chart(names, kinds, from_zero=column.amount),
-        z_prime=z_prime_chart(names, z_primes) if any(z_primes) else None,
+        z_prime=z_prime_chart(names, z_primes) if told else None,
         maps=tuple(_map(plate, name, limits) if name in plate.columns else None for plate in plates),
         ticks=tuple(report_heatmap.number(float(v)) for v in np.linspace(*limits, 5)),
         treatments=rows_of(table, name),
