@@ -62,11 +62,11 @@ def segmenter() -> Segmenter:
 
 def _seams(length: int) -> list[int]:
     """Where the tiles of a field of that height and width meet, px."""
-    tiles = plan_tiles(length, 1, tile=TILE_PX, overlap=OVERLAP_PX)
+    tiles = plan_tiles(length, 1, tile=(TILE_PX, TILE_PX), overlap=OVERLAP_PX)
     return [tile.target[0].stop for tile in tiles[:-1]]
 
 
-@pytest.mark.parametrize("shape", [(576, 576), (600, 1200), (1080, 1080)])
+@pytest.mark.parametrize("shape", [(576, 576), (600, 1200), (1080, 1080), (200, 300), (90, 700)])
 def test_tiles_put_together_are_the_field_seen_whole(segmenter: Segmenter, shape: tuple[int, int]) -> None:
     image = _picture(crowded_scene(np.random.default_rng(0), shape, (6, 14), 150))
 

@@ -20,6 +20,9 @@ from hcs_nuclei.segmentation.tiling import cut, plan_tiles
 #: 576 px with 48 px overlap cover the common cameras (1080, 2048, 2160 px) with 13 to 27 % of pixels seen twice.
 TILE_PX = 576
 OVERLAP_PX = 48
+#: The edges of a tile of a smaller image are the next multiples of this: few shapes to trace, and little beyond the
+#: image to compute.
+STEP_PX = 96
 #: Objects smaller than this share of a typical nucleus are fragments of large ones, whatever the smallest area asked.
 SMALLEST_SHARE = 0.02
 
@@ -56,9 +59,10 @@ class Prediction:
 
 
 class Segmenter:
-    """A network ready to segment: one traced function of one fixed shape, called from one thread.
+    """A network ready to segment: one traced function for each shape of tile, called from one thread.
 
-    The batch is 1 on a CPU and 8 on a GPU; within one kind of device the same field gives the same bytes.
+    All fields of a plate have one shape. The batch is 1 on a CPU and 8 on a GPU; within one kind of device the same
+    field gives the same bytes.
     """
 
     def __init__(
@@ -73,7 +77,8 @@ class Segmenter:
         self.training_diameter_px = training_diameter_px
         self.on_gpu = gpu_visible()
         self._batch = 8 if self.on_gpu else 1
-        self._run = _compile(network, self._batch)
+        self._network = network
+        self._traced: dict[tuple[int, int], Any] = {}
 
     def scale_for(self, diameter_px: float | None) -> float:
         """Pixels of the network for one of the field; 1 without a diameter."""
@@ -81,10 +86,14 @@ class Segmenter:
 
     def predict(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Network output (y, x, 5) float32 in [0, 1] of a normalised (y, x) image, stitched from tiles."""
-        tiles = plan_tiles(*image.shape, tile=TILE_PX, overlap=OVERLAP_PX)
+        edges = tile_for(image.shape)
+        tiles = plan_tiles(*image.shape, tile=edges, overlap=OVERLAP_PX)
+        if edges not in self._traced:
+            self._traced[edges] = _trace(self._network, self._batch, edges)
+        run = self._traced[edges]
         out = np.empty((*image.shape, TARGETS), np.float32)
-        for number, block in enumerate(cut(image, tiles, tile=TILE_PX, batch=self._batch)):
-            result = self._run(block)
+        for number, block in enumerate(cut(image, tiles, tile=edges, batch=self._batch)):
+            result = run(block)
             for i, tile in enumerate(tiles[number * self._batch : (number + 1) * self._batch]):
                 out[tile.target] = result[i][tile.keep]
         return out
@@ -141,6 +150,12 @@ class Segmenter:
         return self.instances_of(self.prediction_for(image, diameter_px), minimum_area_px=minimum_area_px)
 
 
+def tile_for(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(y, x) edges in px of the tiles that an image of that shape is cut into."""
+    height, width = (min(TILE_PX, -(-length // STEP_PX) * STEP_PX) for length in shape)
+    return height, width
+
+
 def _rescaled(image: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     from skimage.transform import resize
 
@@ -157,10 +172,10 @@ def _nearest(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[npt.NDAr
     return np.ix_(rows, columns)  # type: ignore[return-value]
 
 
-def _compile(network: Any, batch: int) -> Any:
+def _trace(network: Any, batch: int, edges: tuple[int, int]) -> Any:
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((batch, TILE_PX, TILE_PX, 1), tf.float32)]
+    signature = [tf.TensorSpec((batch, *edges, 1), tf.float32)]
 
     # XLA was 15-65 % slower than oneDNN's kernels on CPUs, so the function is traced and not compiled.
     forward = tf.function(lambda block: network(block, training=False), input_signature=signature)

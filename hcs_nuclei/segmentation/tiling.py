@@ -1,4 +1,4 @@
-"""A field of any size in, overlapping tiles of one fixed shape out, and back: no retracing, bounded memory."""
+"""A field of any size in, overlapping tiles of one shape out, and back: little retracing, bounded memory."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Tile:
         )
 
 
-def plan_tiles(height: int, width: int, *, tile: int, overlap: int) -> list[Tile]:
-    """Tiles of `tile` × `tile` px that cover a field; each pixel is kept from exactly one tile.
+def plan_tiles(height: int, width: int, *, tile: tuple[int, int], overlap: int) -> list[Tile]:
+    """Tiles of `tile` (y, x) px that cover a field; each pixel is kept from exactly one tile.
 
     Neighbours share at least `overlap` px and split what they share in the middle, so every kept pixel has at least
     ``overlap / 2`` px of context, or the field's edge. A field smaller than a tile is one tile, to be padded.
@@ -41,10 +41,10 @@ def plan_tiles(height: int, width: int, *, tile: int, overlap: int) -> list[Tile
     Raises:
         ValueError: a size is not positive, or the overlap is not smaller than the tile.
     """
-    if height < 1 or width < 1 or not 0 <= overlap < tile:
-        raise ValueError(f"cannot tile {height} × {width} px by {tile} px with {overlap} px overlap")
-    rows = _spans(height, tile, overlap)
-    columns = _spans(width, tile, overlap)
+    if height < 1 or width < 1 or not 0 <= overlap < min(tile):
+        raise ValueError(f"cannot tile {height} × {width} px by {tile[0]} × {tile[1]} px with {overlap} px overlap")
+    rows = _spans(height, tile[0], overlap)
+    columns = _spans(width, tile[1], overlap)
     return [
         Tile(top, left, (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)))
         for top, y0, y1 in rows
@@ -53,18 +53,18 @@ def plan_tiles(height: int, width: int, *, tile: int, overlap: int) -> list[Tile
 
 
 def cut(
-    image: npt.NDArray[np.float32], tiles: list[Tile], *, tile: int, batch: int
+    image: npt.NDArray[np.float32], tiles: list[Tile], *, tile: tuple[int, int], batch: int
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Batches (batch, tile, tile, 1) float32 of `image` (y, x); the last is filled up with zeros to the same shape.
+    """Batches (batch, *tile, 1) float32 of `image` (y, x); the last is filled up with zeros to the same shape.
 
     What lies beyond the field is its mirror image: a nucleus cut by the edge goes on, it does not end.
     """
-    height, width = image.shape
-    padded = np.pad(image, ((0, max(0, tile - height)), (0, max(0, tile - width))), mode="symmetric")
+    beyond = [(0, max(0, edge - length)) for edge, length in zip(tile, image.shape, strict=True)]
+    padded = np.pad(image, beyond, mode="symmetric")
     for start in range(0, len(tiles), batch):
-        block = np.zeros((batch, tile, tile, 1), np.float32)
+        block = np.zeros((batch, *tile, 1), np.float32)
         for i, t in enumerate(tiles[start : start + batch]):
-            block[i, ..., 0] = padded[t.top : t.top + tile, t.left : t.left + tile]
+            block[i, ..., 0] = padded[t.top : t.top + tile[0], t.left : t.left + tile[1]]
         yield block
 
 
