@@ -57,7 +57,7 @@ def test_passes_that_do_not_end_are_said_and_told_once_and_anew_after_they_ended
         assert len(webhook.got) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(2400)
 def test_service_tells_of_a_pass_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a recipe that is a pipe to which nobody writes: opening it ends never, as listing a drive that is away."""
