@@ -39,7 +39,12 @@ def test_z_prime_by_plate(morning: dict[str, Any]) -> None:
     assert table.index.get_level_values("Metadata_Plate").tolist() == ["SIM-0001"]
     assert table.index.get_level_values("Metadata_Control").tolist() == ["poscon"]
     assert {"Metadata_Density_per_mm2", "Median_Nuclei_AreaShape_Area"} <= set(table.columns)
-    assert (table < 1).all().all()
+    assert (table["Metadata_Density_per_mm2"] < 1).all()
+    # What the positive control left alive in these small fields is too little for figures of nuclei.
+    wells = morning["wells"]
+    alive = wells[(wells.Metadata_control_type == "poscon") & ~wells.Metadata_QC_FewNuclei]
+    assert len(alive) < 4
+    assert table.drop(columns="Metadata_Density_per_mm2").isna().all().all()
 
 
 def test_density_as_a_plate(morning: dict[str, Any]) -> None:

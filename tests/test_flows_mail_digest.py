@@ -69,8 +69,9 @@ def test_night_is_mailed_once_with_a_line_a_plate_faults_and_links(state: Path) 
         assert len(mail.messages) == 2
     assert mail.envelopes[0] == ("hcs@example.org", ("a@example.org", "b@example.org"))
     message = mail.messages[0]
-    assert message["Subject"].startswith("Plates since ")
-    assert message["Subject"].endswith(": 1 failed, 1 quarantined wells, 1 completed")
+    subject = message["Subject"].strip()  # on days with a long name it begins in a line of its own
+    assert subject.startswith("Plates since ")
+    assert subject.endswith(": 1 failed, 1 quarantined wells, 1 completed")
     text, page = (part.get_content() for part in message.iter_parts())
     lines = text.splitlines()
     assert lines[0].endswith(("CET.", "CEST."))

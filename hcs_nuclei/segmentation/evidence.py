@@ -17,7 +17,7 @@ from scipy import ndimage
 #: 0.35 (median 0.17) and 21 stained sections below 0.29; nuclei of 24 px blurred by a Gaussian of 9 px have 0.47.
 IN_FOCUS, OUT_OF_FOCUS = 0.35, 0.55
 #: Share of the nuclei's pixels that have the image's highest value: of 108 annotated images it is 0.15 at most.
-UNSATURATED, SATURATED = 0.2, 0.6
+UNSATURATED, SATURATED = 0.2, 0.5
 #: What is left of a confidence where either is at its worst.
 LEAST = 0.2
 

@@ -32,13 +32,13 @@ class StatisticsSettings(Group):
         ),
     )
     minimum_nuclei: int = Field(
-        default=10,
+        default=5,
         ge=1,
         title="Fewest nuclei",
         description=(
             "A well with fewer aggregated nuclei keeps its medians, means and fractions and is flagged "
             "(Metadata_QC_FewNuclei), and they enter no statistics of the plate: with areas that vary by 30 %, the "
-            "median of 10 nuclei is good to 12 %, that of 2 to 27 %. Counts and density are not affected."
+            "median of 5 nuclei is good to 16 %, that of one to 30 %. Counts and density are not affected."
         ),
     )
     normalise: Literal["percent_of_control", "percent_inhibition"] = Field(
