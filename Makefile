@@ -6,12 +6,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 BIN := .venv/bin
 STAMP := .venv/.stamp
 PIP_INSTALL = install --quiet --disable-pip-version-check --no-deps
-# Which tests `make test` runs: a pytest marker expression; empty runs every one.
-TESTS ?= not slow and not endurance
+# How many processes share the tests of `make test`, a file each at a time.
+TEST_PROCESSES ?= 2
 OUT ?= demo-out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test endurance lint types layers check format docs benchmark lock clean
+.PHONY: help setup demo test test-slow endurance lint types layers check format docs benchmark lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,8 +33,12 @@ $(STAMP): requirements.lock tests/independent/requirements.lock pyproject.toml
 demo: $(STAMP) ## simulate a plate, process it, say where the report is
 	@$(BIN)/hcs-nuclei demo --out $(OUT)
 
-test: $(STAMP) ## the tests, without the slow ones (TESTS= runs every one)
-	@$(BIN)/python -m pytest -m "$(TESTS)"
+test: $(STAMP) ## the tests, without the slow ones
+	@$(BIN)/python -m pytest -m "not slow and not endurance" --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+# One after another: a test that starts a cluster and a server, and waits for what they do, needs the machine for itself.
+test-slow: $(STAMP) ## the tests that take longer than about 20 s each
+	@$(BIN)/python -m pytest -m "slow and not endurance"
 
 endurance: $(STAMP) ## the tests that take many minutes each: dead workers, a server that goes away, a retraining
 	@$(BIN)/python -m pytest -m endurance tests tests/demonstrations/check_*.py
