@@ -176,10 +176,8 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
         "workers": 1,
         "deployment": "process-plate/plates",
     }
-    given = {
-        "parameters": {**form, "plates": [str(served.watched / name) for name in ("First", "Second")], "by": "mia"}
-    }
-    asked = served.post(f"deployments/{screen['id']}/create_flow_run", {"parameters": given})
+    given = {**form, "plates": [str(served.watched / plate.name) for plate in (first, second)], "by": "mia"}
+    asked = served.post(f"deployments/{screen['id']}/create_flow_run", {"parameters": {"parameters": given}})
     this = {"flow_runs": {"id": {"any_": [asked["id"]]}}}
     until(lambda: served.post("flow_runs/filter", this)[0]["state_name"] in _ENDS)
     [ended] = served.post("flow_runs/filter", this)
