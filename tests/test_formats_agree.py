@@ -91,9 +91,9 @@ def _read(run: Path, channels: tuple[str, ...]) -> Run:
         for table in (fields, nuclei)
     )
     ends = dict(zip(channels, ("DAPI", "FITC"), strict=True))
-    parts = {name: name.rpartition("_") for name in nuclei.columns}
+    parts = {name: name.rpartition("_") for name in (*nuclei, *fields)}
     renamed = {name: f"{start}_{ends[end]}" for name, (start, _, end) in parts.items() if end in ends}
-    return Run(labels, nuclei.rename(columns=renamed), fields)
+    return Run(labels, nuclei.rename(columns=renamed), fields.rename(columns=renamed))
 
 
 @pytest.mark.slow
