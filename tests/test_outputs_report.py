@@ -596,3 +596,10 @@ def field_table(plate: Plate, first: int = 0) -> pd.DataFrame:
 def picture_of(content: str, mode: str = "L") -> npt.NDArray[np.uint8]:
     """A picture from its base64."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert(mode))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "–"), (-8.5e-16, "0"), (0.0, "0"), (0.25, "0.25"), (31.44, "31.4"), (1284.2, "1,284")]
+)
+def test_numbers_are_written_for_people(value: float | None, shown: str) -> None:
+    assert number(value) == shown

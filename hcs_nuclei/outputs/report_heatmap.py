@@ -27,6 +27,8 @@ ROBUST_PERCENTILES = (2, 98)
 _OWN = frozenset(column.name for column in well_columns(Measured((), "")))
 _DOSE, _UNIT = "Metadata_Concentration", "Metadata_Concentration_unit"
 _TREATMENTS_SHOWN = 8
+#: What is left of a difference that is none, such as that of the median of the negative control from itself.
+_ROUNDING = 1e-12
 _STATES = {"ok": "measured", "incomplete": "partial", "failed": "failed"}
 _NOT_TREATMENTS = ("Median_", "MAD_", "Mean_", "Std_", "P05_", "P95_", "Metadata_Count_", "Metadata_Fraction_")
 _NORMALISED = ("PercentOfControl_", "PercentInhibition_", "RobustZ_", "BScore_", "Loess_")
@@ -136,9 +138,9 @@ def number(value: float | None) -> str:
     """A value for people, three digits or more: ``0.25``, ``31.4``, ``1,284``; a dash for None."""
     if value is None:
         return "–"
-    if value == 0 or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    if abs(value) < _ROUNDING:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def compact(value: float | None) -> str:
