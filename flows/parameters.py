@@ -126,7 +126,7 @@ class _ManyPlates(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _by_whom(self) -> Self:
+    def _side_by_side(self) -> Self:
         if (self.at_once or 1) > 1 and not self.deployment:
             raise ValueError("plates are processed side by side as runs of a deployment. Name that, or leave out both")
         return self

@@ -23,8 +23,12 @@ PLATE = "hcs-nuclei.plate"
 HELD = f"{PLATE}.held"
 NO_PLATES = "hcs-nuclei.night.without-plates"
 MISSING = "hcs-nuclei.root.missing"
-#: Kinds of messages that are no end of a run, and so no event of Prefect's own.
-TOLD_BY_WATCHER = frozenset({"held", "none_finished", "root_missing"})
+#: Event and kind of resource of each kind of message that is no end of a run, and so no event of Prefect's own.
+TOLD_BY_WATCHER = {
+    "held": (HELD, PLATE),
+    "none_finished": (NO_PLATES, "hcs-nuclei.night"),
+    "root_missing": (MISSING, "hcs-nuclei.root"),
+}
 _ENDS = {
     StateType.COMPLETED: "completed",
     StateType.FAILED: "failed",
@@ -56,11 +60,8 @@ def emit_end(flow: Flow[Any, Any], flow_run: FlowRun, state: State[Any]) -> None
 
 def emit_message(message: Message) -> None:
     """Say what the watcher found, which is no end of a run; the same message is the same event."""
-    found = {
-        "none_finished": (NO_PLATES, "hcs-nuclei.night", "night"),
-        "root_missing": (MISSING, "hcs-nuclei.root", message.root),
-    }
-    event, resource, name = found.get(message.kind, (HELD, PLATE, message.plate))
+    event, resource = TOLD_BY_WATCHER[message.kind]
+    name = message.plate or message.root or "night"
     emit_event(
         event,
         {"prefect.resource.id": f"{resource}.{name}", "prefect.resource.name": name},

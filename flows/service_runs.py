@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -53,7 +54,7 @@ def room(client: SyncPrefectClient, deployment: str) -> int:
     try:
         found = client.read_deployment_by_name(deployment)
     except ObjectNotFound:
-        raise no_deployment(deployment) from None
+        raise _no_deployment(deployment) from None
     if found.global_concurrency_limit is None:
         return sys.maxsize
     if not (limit := found.global_concurrency_limit.limit):
@@ -80,23 +81,50 @@ def begin(entry: Entry, deployment: str, keep: Callable[[Entry], None]) -> Entry
         ClusterError: there is no such deployment, or the server does not answer; the entry stays as it is.
     """
     keep(entry)
+    run = ask_for_run(
+        deployment,
+        entry.parameters,
+        name=Path(entry.root).name,
+        key=entry.key,
+        otherwise="It is asked again.",
+        as_subflow=False,
+    )
+    begun = entry.model_copy(update={"state": "begun", "flow_run": str(run)})
+    keep(begun)
+    return begun
+
+
+def ask_for_run(
+    deployment: str, parameters: Mapping[str, Any], *, name: str, key: str, otherwise: str, as_subflow: bool
+) -> UUID:
+    """The id of a run of a plate; asked for again with the same `key`, it is the same run.
+
+    Args:
+        deployment: ``flow/deployment``.
+        parameters: the form of the run, as JSON has it.
+        name: of the plate, by which the run is called.
+        key: Prefect's idempotency key.
+        otherwise: what happens, or is to be done, where the server makes no run.
+        as_subflow: whether it belongs to the run that asks.
+
+    Raises:
+        ClusterError: there is no such deployment, or the server does not answer.
+    """
     try:
         run = run_deployment(
             deployment,
-            parameters={"parameters": entry.parameters},
-            flow_run_name=f"process-{Path(entry.root).name}",
-            idempotency_key=entry.key,
+            parameters={"parameters": dict(parameters)},
+            flow_run_name=f"process-{name}",
+            idempotency_key=key,
             timeout=0,
-            as_subflow=False,
+            as_subflow=as_subflow,
         )
     except ObjectNotFound:
-        raise no_deployment(deployment) from None
+        raise _no_deployment(deployment) from None
     except httpx.HTTPError as error:
-        raise ClusterError(f"Prefect's server made no run of {entry.root} ({error}). It is asked again.") from None
+        raise ClusterError(f"Prefect's server made no run of {parameters['plate']} ({error}). {otherwise}") from None
     assert isinstance(run, FlowRun)
-    begun = entry.model_copy(update={"state": "begun", "flow_run": str(run.id)})
-    keep(begun)
-    return begun
+    return run.id
 
 
 def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entry:
@@ -160,7 +188,7 @@ def again(entry: Entry) -> Entry | None:
     return entry.model_copy(update={**new, "ready": ready, "reason": f"is begun again: {entry.reason}"})
 
 
-def no_deployment(deployment: str) -> ClusterError:
+def _no_deployment(deployment: str) -> ClusterError:
     return ClusterError(
         f"Prefect's server has no deployment {deployment}. Start hcs-nuclei serve, or deploy prefect.yaml."
     )

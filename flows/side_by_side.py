@@ -12,15 +12,13 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.deployments import run_deployment
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
 from flows.heartbeats import end_lost, patience, why_lost
 from flows.parameters import ProcessPlateParameters
-from flows.service_runs import no_deployment, room
-from hcs_nuclei.errors import ClusterError
+from flows.service_runs import ask_for_run, room
 
 _ASK_AGAIN_S = 5.0
 
@@ -60,7 +58,14 @@ def process_side_by_side(
                 free = min(room(client, deployment), (at_once or sys.maxsize) - len(under_way)) if waiting else 0
                 for _ in range(min(free, len(waiting))):
                     number, parameters = waiting.popleft()
-                    under_way[parameters.plate] = _begin(parameters, deployment, f"{key}-{number}")
+                    under_way[parameters.plate] = ask_for_run(
+                        deployment,
+                        parameters.model_dump(mode="json"),
+                        name=parameters.name,
+                        key=f"{key}-{number}",
+                        otherwise="Run the screen again.",
+                        as_subflow=True,
+                    )
                     say(f"{parameters.plate}: begun as run {under_way[parameters.plate]}.")
                 if under_way or waiting:
                     time.sleep(_ASK_AGAIN_S)
@@ -69,25 +74,6 @@ def process_side_by_side(
                 with suppress(ObjectNotFound, httpx.HTTPError):  # of one it must not keep the others going
                     client.set_flow_run_state(run, Cancelling(message="The screen that it belongs to was stopped."))
     return {parameters.plate: ends[parameters.plate] for parameters in plates}
-
-
-def _begin(parameters: ProcessPlateParameters, deployment: str, key: str) -> UUID:
-    try:
-        run = run_deployment(
-            deployment,
-            parameters={"parameters": parameters.model_dump(mode="json")},
-            flow_run_name=f"process-{parameters.name}",
-            idempotency_key=key,
-            timeout=0,
-        )
-    except ObjectNotFound:
-        raise no_deployment(deployment) from None
-    except httpx.HTTPError as error:
-        raise ClusterError(
-            f"Prefect's server made no run of {parameters.plate} ({error}). Run the screen again."
-        ) from None
-    assert isinstance(run, FlowRun)
-    return run.id
 
 
 def _end(client: SyncPrefectClient, run_id: UUID) -> State[Any] | None:
