@@ -40,21 +40,19 @@ FIELDS = {"apart": apart(0), "apart, others": apart(1), "crowded": blobs(0), "cr
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-@pytest.mark.parametrize("field", FIELDS)
-def test_neighbours_do_not_know_which_way_is_up(field: str, quarters: int) -> None:
+@pytest.mark.parametrize(
+    ("field", "features", "number"),
+    [
+        *((field, "Nuclei_Neighbors_", 6) for field in FIELDS),
+        *((field, "Nuclei_Ring_", 7) for field in ("apart", "apart, others")),
+    ],
+)
+def test_neighbours_and_rings_of_nuclei_that_stand_apart_do_not_know_which_way_is_up(
+    field: str, features: str, number: int, quarters: int
+) -> None:
     upright, other = turned(FIELDS[field], 0), turned(FIELDS[field], quarters)
-    names = [name for name in upright if name.startswith("Nuclei_Neighbors_")]
-    assert len(names) == 6
-    for name in names:
-        np.testing.assert_allclose(other[name], upright[name], rtol=1e-9, atol=1e-6, err_msg=name)
-
-
-@pytest.mark.parametrize("quarters", [1, 2, 3])
-@pytest.mark.parametrize("field", ["apart", "apart, others"])
-def test_rings_of_nuclei_that_stand_apart_do_not_know_which_way_is_up(field: str, quarters: int) -> None:
-    upright, other = turned(FIELDS[field], 0), turned(FIELDS[field], quarters)
-    names = [name for name in upright if name.startswith("Nuclei_Ring_")]
-    assert len(names) == 7
+    names = [name for name in upright if name.startswith(features)]
+    assert len(names) == number
     for name in names:
         np.testing.assert_allclose(other[name], upright[name], rtol=1e-9, atol=1e-6, err_msg=name)
 
