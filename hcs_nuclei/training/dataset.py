@@ -15,13 +15,15 @@ from skimage.transform import resize
 from hcs_nuclei.segmentation.backend import import_keras
 from hcs_nuclei.segmentation.diameter import median_diameter
 from hcs_nuclei.segmentation.normalise import normalise
-from hcs_nuclei.segmentation.scale import viewing_scale
+from hcs_nuclei.segmentation.scale import LARGEST_SCALE, viewing_scale
 from hcs_nuclei.segmentation.targets import TARGETS, make_targets
 from hcs_nuclei.training.annotations import AnnotatedImage
 
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
 #: Share of crops that show no nucleus at all (noise, gradients, dust), so that an empty field gives none.
-EMPTY_SHARE = 0.04
+EMPTY_SHARE = 0.05
+#: Share of these that are dusty.
+DUSTY_SHARE = 0.6
 #: Share of crops that are spoilt: far out of focus, or saturated with light around what is too bright. Their nuclei are
 #: to be found, with less certainty.
 SPOILT_SHARE = 0.06
@@ -184,20 +186,44 @@ def _slow_field(shape: tuple[int, ...], rng: np.random.Generator, strength: floa
 
 
 def _empty(size: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    noise = rng.normal(0, 1, (size, size))
+    # Half of them as an image is looked at in which all that was found is small.
+    scale = float(np.exp(rng.uniform(0, np.log(LARGEST_SCALE)))) if rng.random() < 0.5 else 1.0
+    own = round(size / scale)
+    noise = rng.normal(0, 1, (own, own))
     if rng.random() < 0.3:
         noise = ndimage.gaussian_filter(noise, rng.uniform(0.5, 3))
         noise /= max(float(noise.std()), 1e-6)
     kind = rng.random()
-    if kind < 0.35:
-        noise = noise + 6 * (_slow_field((size, size), rng, 0.8) - 1)
-    elif kind < 0.7:
-        noise = noise + float(np.exp(rng.uniform(np.log(3), np.log(300)))) * _glow(size, rng)
-    if rng.random() < 0.3:
-        for _ in range(int(rng.integers(1, 12))):
-            y, x = rng.integers(0, size, 2)
-            noise[y : y + int(rng.integers(1, 4)), x : x + int(rng.integers(1, 4))] += rng.uniform(5, 60)
-    return np.asarray(np.clip(normalise(noise) * rng.uniform(0.3, 1.5), -1, 4), dtype=np.float32)
+    if kind < 0.3:
+        noise = noise + 6 * (_slow_field((own, own), rng, 0.8) - 1)
+    elif kind < 0.6:
+        noise = noise + float(np.exp(rng.uniform(np.log(3), np.log(300)))) * _glow(own, rng)
+    if rng.random() < DUSTY_SHARE:
+        noise = noise + float(np.exp(rng.uniform(np.log(5), np.log(300)))) * _dust(own, rng)
+    image = normalise(noise)
+    if own != size:
+        image = resize(image, (size, size), order=1, mode="symmetric", anti_aliasing=False, preserve_range=True)
+    return np.asarray(np.clip(image * rng.uniform(0.3, 1.5), -1, 4), dtype=np.float32)
+
+
+def _dust(size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(size, size): hot pixels, specks smaller than any nucleus, now and then a fibre; each up to 1 high."""
+    dust = np.zeros((size, size))
+    y, x = np.mgrid[:size, :size]
+    for _ in range(int(rng.integers(1, 16))):
+        (top, left), height = rng.integers(0, size, 2), np.exp(rng.uniform(-2.5, 0))
+        kind = rng.random()
+        if kind < 0.45:
+            dust[top : top + int(rng.integers(1, 5)), left : left + int(rng.integers(1, 5))] += height
+        elif kind < 0.95:
+            squares = (y - top) ** 2 + (x - left) ** 2
+            dust += height * np.exp(-squares / (2 * rng.uniform(0.5, 1.5) ** 2))
+        else:
+            turn, half = rng.uniform(0, np.pi), rng.uniform(10, 60)
+            across = (y - top) * np.cos(turn) + (x - left) * np.sin(turn)
+            along = (x - left) * np.cos(turn) - (y - top) * np.sin(turn)
+            dust += height * np.exp(-((across / rng.uniform(0.6, 1.8)) ** 2) / 2) * (np.abs(along) < half)
+    return dust
 
 
 def _glow(size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
