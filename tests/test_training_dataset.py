@@ -13,7 +13,7 @@ from hcs_nuclei.segmentation.diameter import median_diameter
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.scale import viewing_scale
 from hcs_nuclei.segmentation.targets import BORDER, NUCLEUS, TARGETS, make_targets
-from hcs_nuclei.training import dataset
+from hcs_nuclei.training import dataset, empty_crops
 from hcs_nuclei.training.annotations import AnnotatedImage
 from hcs_nuclei.training.dataset import (
     Pair,
@@ -24,6 +24,7 @@ from hcs_nuclei.training.dataset import (
     random_crop,
     sampling_weights,
 )
+from hcs_nuclei.training.empty_crops import empty_crop
 
 WEIGHTS = np.ones(1)
 
@@ -117,7 +118,7 @@ def test_crops_without_a_nucleus_are_noise_that_stays_small(monkeypatch: pytest.
 def test_a_glow_is_wider_than_any_nucleus_of_a_crop() -> None:
     rng = np.random.default_rng(5)
     for _ in range(10):
-        glow = dataset._glow(256, rng)
+        glow = empty_crops._glow(256, rng)
         # Light that changes over less than an eighth of the crop would be taken away by this filter.
         assert np.abs(glow - ndimage.gaussian_filter(glow, 8))[32:-32, 32:-32].max() < 0.1 * glow.max()
 
@@ -139,6 +140,23 @@ def test_a_few_crops_in_a_hundred_are_empty() -> None:
     empty = sum(not labels.any() for _, labels in _crops(400, 16, (full.astype(np.float32), full)))
 
     assert 0 < empty < 40
+
+
+def test_empty_crops_are_of_the_size_asked_for_whatever_they_show() -> None:
+    crops = [empty_crop(96, np.random.default_rng(seed)) for seed in range(60)]
+
+    assert {crop.shape for crop in crops} == {(96, 96)}
+    assert {crop.dtype for crop in crops} == {np.dtype(np.float32)}
+    assert all(np.isfinite(crop).all() and crop.min() >= -1 and crop.max() <= 4 for crop in crops)
+
+
+def test_dust_is_narrower_than_any_nucleus() -> None:
+    for seed in range(40):
+        dust = empty_crops._dust(256, np.random.default_rng(seed))
+        narrow = ndimage.minimum_filter(dust, footprint=disks((9, 9), [(4, 4, 4)]) > 0)  # what is as wide as 8 px
+
+        assert dust.max() > 0.08
+        assert narrow.max() < 0.2 * dust.max()
 
 
 def test_batches_are_the_same_from_the_same_seed_and_differ_by_seed_epoch_and_batch() -> None:
@@ -189,9 +207,9 @@ def test_sections_and_brightfield_are_drawn_by_their_share_however_large() -> No
 def test_the_image_that_is_drawn_is_the_one_of_that_weight() -> None:
     sources = [_source(np.full((64, 64), n, np.int32)) for n in (0, 1)]
     rng = np.random.default_rng(0)
-    drawn = [random_crop(sources, np.array([0.25, 0.75]), 16, rng)[1].any() for _ in range(300)]
+    drawn = [random_crop(sources, np.array([0.25, 0.75]), 16, rng)[1].any() for _ in range(1000)]
 
-    assert np.mean(drawn) == pytest.approx(0.75, abs=0.08)
+    assert np.mean(drawn) == pytest.approx(0.75 * (1 - dataset.EMPTY_SHARE), abs=0.04)
 
 
 def test_a_crop_that_is_only_mirrored_and_turned_keeps_every_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
