@@ -23,7 +23,8 @@ LEAST = 0.2
 
 #: Blur of the filter that the gradient is taken with, and of the pixels themselves, as a width of outlines in px.
 _OWN_WIDTH_PX = 2.5
-_SMALLEST_PX = 20
+#: Diameter below which a nucleus is all outline, px.
+_SMALLEST_PX = 5.0
 
 
 def evidence(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> float:
@@ -43,8 +44,8 @@ def evidence(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> float:
 def outline_width(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> float:
     """Median width of the nuclei's outlines as a share of their diameters, whatever the brightness and the scale.
 
-    A nucleus's contrast to the background over the mean gradient on its outline; 0 where no nucleus is brighter than
-    the background. `image` and `labels` as for :func:`evidence`.
+    A nucleus's contrast to what lies within half a diameter of nuclei over the mean gradient on its outline; 0 where no
+    nucleus is brighter than that. `image` and `labels` as for :func:`evidence`.
     """
     pixels = np.asarray(image, dtype=np.float32)
     number = labels.astype(np.intp)
@@ -61,15 +62,20 @@ def outline_width(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> fl
         return np.asarray(total / np.maximum(np.bincount(here, minlength=count + 1), 1))[1:]
 
     inside = number > 0
-    around = pixels[~inside]
+    diameter = 2 * np.sqrt(np.bincount(number.ravel(), minlength=count + 1)[1:] / np.pi)
+    large = diameter >= _SMALLEST_PX
+    if not large.any():
+        return 0.0
+    # Not the whole background: in tissue and in transmitted light the way from a nucleus to there is long.
+    reach = max(round(float(np.median(diameter[large])) / 2), 3)
+    around = pixels[(ndimage.maximum_filter(inside.view(np.uint8), 2 * reach + 1) > 0) & ~inside]
     contrast = mean(inside, pixels) - (float(np.median(around)) if around.size else float(pixels.min()))
     slope = mean(outline, ndimage.gaussian_gradient_magnitude(pixels, 1.0))
-    area = np.bincount(number.ravel(), minlength=count + 1)[1:]
-    seen = (area >= _SMALLEST_PX) & (contrast > 0) & (slope > 0)
+    seen = large & (contrast > 0) & (slope > 0)
     if not seen.any():
         return 0.0
     own = np.maximum((contrast[seen] / slope[seen]) ** 2 - _OWN_WIDTH_PX**2, 0)
-    return float(np.median(np.sqrt(own) / (2 * np.sqrt(area[seen] / np.pi))))
+    return float(np.median(np.sqrt(own) / diameter[seen]))
 
 
 def _left(value: float, good: float, bad: float) -> float:
