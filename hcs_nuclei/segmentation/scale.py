@@ -7,7 +7,7 @@ TRAINING_DIAMETER_PX = 20.0
 #: In training diameters. Smaller nuclei than the first are enlarged to the second: neighbours are parted better, and a
 #: nucleus costs then what one of a usual size does. Larger ones than the third are shrunk to the fourth: they would not
 #: fit into what the network sees at once. In between, rescaling only blurs. Chosen on validation images.
-SMALL, ENLARGED, LARGE, SHRUNK = 0.85, 1.4, 1.8, 1.6
+SMALL, ENLARGED, LARGE, SHRUNK = 0.85, 1.4, 2.2, 2.0
 #: Enlarging more shows nothing more and costs its square.
 LARGEST_SCALE = 2.5
 
