@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 import json
 import re
 import shutil
-import zlib
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from outputs_samples import MEASURED, field_row, make_plate
-from PIL import Image
-from report_samples import blobs, layout_of, write_run
+from report_pages import Page, record
+from report_samples import write_run
 from skimage.segmentation import find_boundaries
 
-from hcs_nuclei.columns import field_flags
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs import (
-    WellWriter,
-    begin_store,
     finish_tables,
     read_fields,
     read_level,
@@ -41,20 +30,12 @@ from hcs_nuclei.outputs import (
 from hcs_nuclei.outputs.provenance import (
     Calibration,
     ChannelIllumination,
-    ChannelRecord,
     Illumination,
-    ModelRecord,
-    RunRecord,
-    Source,
     write_record,
 )
 from hcs_nuclei.outputs.report import write_report
 from hcs_nuclei.outputs.report_columns import well_columns_of
-from hcs_nuclei.outputs.report_gallery import make_gallery, spending
-from hcs_nuclei.outputs.report_heatmap import colours, compact, number, robust_limits
-from hcs_nuclei.outputs.report_histogram import dna_histogram, histogram
-from hcs_nuclei.plate import Plate
-from hcs_nuclei.settings import Settings
+from hcs_nuclei.outputs.report_heatmap import compact, number
 
 NAME = "<b>P&1"
 #: Nuclei by well in fields 1 and 2; None is a field that cannot be read.
@@ -66,118 +47,6 @@ COUNTS: dict[str, tuple[int | None, int | None]] = {
     "B02": (16, 16),
     "B03": (0, 0),
 }
-VOID = {"meta", "link", "img", "input", "br", "hr"}
-
-
-def record(plate: Plate, **other: Any) -> RunRecord:
-    """A record of a run of that plate, as it stands on a 24-well plate."""
-    settings = Settings(channel="</pre>")
-    content: dict[str, Any] = {
-        "algorithm_version": 7,
-        "hcs_nuclei_version": "0.1.0",
-        "versions": {"numpy": "2.4"},
-        "plate": plate.name,
-        "acquisition": plate.acquisition,
-        "source": Source(
-            directory="/plates/P1",
-            vendor="imagexpress",
-            reason="P1.HTD",
-            expected_from="metadata",
-            metadata_files=("P1.HTD",),
-            wells_in_format=24,
-            wells=6,
-            fields=12,
-            timepoints=1,
-            pixel_size_um=0.5,
-        ),
-        "channels": tuple(
-            ChannelRecord(token=c.token, name=c.name, column=c.column_name, nuclear=c.name == "FITC")
-            for c in plate.channels
-        ),
-        "settings": settings,
-        "settings_fingerprint": settings.fingerprint(),
-        "model": ModelRecord(name="nuclei-1", identifier="abcdef012345", sha256="abcdef" * 10, architecture="unet"),
-        "calibration": Calibration(diameter_px=20.5, diameter_from="estimate", saturation=4095),
-        "warnings": ("Channel <Cy5> is not there.",),
-        "started": "2026-01-02T03:04:05Z",
-    }
-    return RunRecord(**{**content, **other})
-
-
-@dataclass
-class Element:
-    """An element of the page: tag, attributes, and the text in it."""
-
-    tag: str
-    attributes: dict[str, str]
-    text: str = ""
-    inside: list[Element] = field(default_factory=list)
-
-
-class Page(HTMLParser):
-    """A page whose elements all end where they should; `every` holds them in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.every: list[Element] = []
-        self._open: list[Element] = []
-        self.feed(text)
-        self.close()
-        assert not self._open, f"not closed: {[e.tag for e in self._open]}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"<{tag}> has an attribute twice: {names}"
-        element = Element(tag, {name: value or "" for name, value in attrs})
-        for outer in self._open:
-            outer.inside.append(element)
-        self.every.append(element)
-        if tag not in VOID:
-            self._open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open, f"</{tag}> closes nothing"
-        assert self._open.pop().tag == tag, f"</{tag}> at {self.getpos()} closes another element"
-
-    def handle_data(self, data: str) -> None:
-        for element in self._open:
-            element.text += data
-
-    def of_id(self, name: str) -> Element:
-        (found,) = (e for e in self.every if e.attributes.get("id") == name)
-        return found
-
-    def of_class(self, name: str, tag: str = "") -> list[Element]:
-        return [e for e in self.every if name in e.attributes.get("class", "").split() and tag in ("", e.tag)]
-
-    def well(self, name: str) -> Element:
-        """The well's place on the plate map."""
-        (found,) = (e for e in self.of_class("well", "a") if e.attributes["data-open"] == name)
-        return found
-
-    def data(self) -> dict[str, Any]:
-        """What the page's script is given."""
-        found: dict[str, Any] = json.loads(self.of_id("data").text)
-        return found
-
-    def values(self) -> dict[str, npt.NDArray[np.float32]]:
-        """By column of the well table its values [time point, well], as the page's script unpacks them."""
-        data = self.data()
-        planes = np.frombuffer(zlib.decompress(base64.b64decode(self.of_id("values").text)), np.uint8)
-        shape = (len(data["columns"]), len(data["timepoints"]), len(data["wells"]))
-        values = np.ascontiguousarray(planes.reshape(4, -1).T).view("<f4").reshape(shape)
-        return {column["name"]: of_column for column, of_column in zip(data["columns"], values, strict=True)}
-
-    def pictures(self, well: str, kind: str) -> list[npt.NDArray[np.uint8]]:
-        """The well's pictures, ``image`` or ``outlines``, of each field the small one first: (y, x, 4)."""
-        held = [e for e in self.every if e.attributes.get("id") == f"pictures-{well}"]
-        fields = json.loads(held[0].text) if held else []
-        sizes = [field[size] for field in fields for size in ("small", "large") if field[size]]
-        return [picture_of(size[kind], "RGBA") for size in sizes]
 
 
 @pytest.fixture(scope="module")
@@ -288,20 +157,6 @@ def test_columns_stand_in_groups_with_units_and_meanings(page: Page) -> None:
     assert not {name for name in columns if name.startswith(("PercentOfControl_", "Metadata_Plate", "error"))}
 
 
-def test_scale_is_not_stretched_by_an_outlier() -> None:
-    values = np.array([*range(100), 5000.0, np.nan])
-    low, high = robust_limits(values, amount=False)
-    assert (low, high) == tuple(np.percentile(values[:-1], (2, 98)))
-    assert robust_limits(values, amount=True) == (0, high)
-    assert robust_limits(values[-5:-1], amount=False) == (97, 5000)
-    assert robust_limits(np.array([np.nan]), amount=True) == (0, 0)
-    palette = [f"#{i:06x}" for i in range(256)]
-    assert colours(np.array([0.0, 5, 10, 50, np.nan]), (0, 10), palette) == [
-        *(palette[i] for i in (0, 128, 255, 255)),
-        None,
-    ]
-
-
 def test_colours_follow_the_values(page: Page) -> None:
     data, density = page.data(), page.values()["Metadata_Density_per_mm2"][0]
     palette = data["palettes"]["one"]
@@ -365,104 +220,6 @@ def test_outlines_are_the_boundaries_of_the_label_image(run: Path, page: Page, w
     np.testing.assert_array_equal(drawn[..., 3] > 0, find_boundaries(labels, connectivity=1, mode="inner"))
 
 
-def test_all_wells_are_shown_with_one_contrast(tmp_path: Path) -> None:
-    plate = make_plate(("A01", "A02"), fields=1)
-    store = tmp_path / "plate.ome.zarr"
-    begin_store(store, plate)
-    image, labels = blobs(16, seed=1)
-    for well, factor in zip(plate.wells, (2, 1), strict=True):
-        with WellWriter(store, well, channel=plate.channels[0], pixel_size_um=0.5, timepoints=1) as writer:
-            writer.add_field(1, (image * factor).astype(np.uint16), labels)
-            writer.commit("f")
-    gallery = make_gallery(store, field_table(plate), {}, 20.0, 0.5)
-    shown = [picture_of(gallery.exposures[well][0].large.image) for well in ("A01", "A02")]  # type: ignore[union-attr]
-    for pixels, factor in zip(shown, (2, 1), strict=True):
-        wanted = np.clip((image[0] * float(factor) - gallery.black) / (gallery.white - gallery.black), 0, 1) * 255
-        assert abs(pixels[labels[0] > 0].mean() - wanted[labels[0] > 0].mean()) < 3
-
-
-def test_a_lonely_nucleus_is_in_the_picture(tmp_path: Path) -> None:
-    plate = make_plate(("A01",), fields=1)
-    labels = np.zeros((1, 1600, 1600), dtype=np.uint32)
-    labels[0, 1500:1530, 40:70] = 9
-    begin_store(tmp_path / "s", plate)
-    with WellWriter(
-        tmp_path / "s", plate.wells[0], channel=plate.channels[0], pixel_size_um=None, timepoints=1
-    ) as writer:
-        writer.add_field(1, labels.astype(np.uint16) * 100, labels)
-        writer.commit("f")
-    exposure = make_gallery(tmp_path / "s", field_table(plate), {}, 30.0, None).exposures["A01"][0]
-    assert exposure.large is not None
-    assert (picture_of(exposure.large.outlines, "RGBA")[..., 3] > 0).sum() == 4 * 29
-    assert (exposure.small.width, exposure.small.reduction) == (224, 2)
-    assert exposure.small.bar is None
-
-
-def test_pictures_are_of_the_time_point_that_was_measured(tmp_path: Path) -> None:
-    plate = make_plate(("A01",), fields=1, timepoints=2)
-    image, labels = blobs(8, seed=3)
-    begin_store(tmp_path / "s", plate)
-    with WellWriter(
-        tmp_path / "s", plate.wells[0], channel=plate.channels[0], pixel_size_um=0.5, timepoints=2
-    ) as writer:
-        writer.add_field(1, np.concatenate([image * 0, image]), np.concatenate([labels * 0, labels]))
-        writer.commit("f")
-    exposure = make_gallery(tmp_path / "s", field_table(plate, first=1), {}, 20.0, 0.5).exposures["A01"][0]
-    assert exposure.large is not None
-    drawn = picture_of(exposure.large.outlines, "RGBA")[..., 3] > 0
-    np.testing.assert_array_equal(drawn, find_boundaries(labels[0], connectivity=1, mode="inner"))
-
-
-def test_pictures_of_pure_noise_stay_within_the_budget(tmp_path: Path) -> None:
-    plate = make_plate(("A01",), fields=1)
-    noise = np.random.default_rng(0).integers(0, 4096, (1, 1080, 1080), dtype=np.uint16)
-    begin_store(tmp_path / "s", plate)
-    with WellWriter(
-        tmp_path / "s", plate.wells[0], channel=plate.channels[0], pixel_size_um=0.5, timepoints=1
-    ) as writer:
-        writer.add_field(1, noise, np.zeros(noise.shape, dtype=np.uint32))
-        writer.commit("f")
-    exposure = make_gallery(tmp_path / "s", field_table(plate), {}, None, 0.5).exposures["A01"][0]
-    assert exposure.large is not None
-    # 384 of these are 19 MB.
-    assert exposure.small.characters + exposure.large.characters < 50_000
-
-
-def test_the_budget_buys_fields_and_enlargements_in_a_stated_order() -> None:
-    def bought(characters: float) -> dict[int, list[int]]:
-        return {
-            place: [size.edge for size in sizes]
-            for place, sizes in spending(10, 40, fields=3, characters=characters).items()
-        }
-
-    # The first picture of a well is there whatever it takes.
-    assert bought(0) == {0: [224]}
-    assert bought(20) == {0: [224], 1: [224]}
-    assert bought(59) == {0: [224], 1: [224]}
-    assert bought(60) == {0: [224, 512], 1: [224]}
-    assert bought(70) == {0: [224, 512], 1: [224], 2: [224]}
-    assert bought(1000) == {0: [224, 512], 1: [224, 512], 2: [224, 512]}
-
-
-def test_the_gallery_shows_the_worst_the_controls_and_the_same_wells_by_lot(tmp_path: Path) -> None:
-    plate = make_plate([f"A{column:02d}" for column in range(1, 13)], fields=2)
-    counts = {well.name: (3, 3) for well in plate.wells}
-    kinds = {"A01": "negcon", "A12": "poscon"}
-    layout = layout_of({well: (kinds.get(well, "trt"), "x", 1.0) for well in counts})
-    blurred = {
-        "A05": {"Metadata_QC_Saturated": True},
-        "A06": {"Metadata_QC_Saturated": True, "Metadata_QC_Blank": True},
-    }
-    run = write_run(tmp_path / "run", plate, counts, layout=layout, field_columns=blurred)
-    first, again = (Page(write_report(run).read_text(encoding="utf-8")).data()["choices"] for _ in range(2))
-    assert first == again
-    worst, controls, drawn = first
-    assert [shot[0] for shot in worst["shots"]] == ["A06", "A06", "A05", "A05"]
-    assert worst["shots"][0] == ["A06", 1, "blank, saturated"]
-    assert controls["shots"] == [["A01", 1, "negcon"], ["A12", 1, "poscon"]]
-    assert len({shot[0] for shot in drawn["shots"]}) == 12
-
-
 def test_same_run_gives_the_same_bytes_and_an_untouched_file(run: Path) -> None:
     path = run / "report.html"
     before = path.read_bytes(), path.stat().st_mtime_ns
@@ -477,29 +234,6 @@ def test_histograms_hold_the_whole_nuclei(run: Path, page: Page) -> None:
     first = page.of_class("histogram")[1].text
     assert f"{len(areas)} nuclei that count" in first
     assert f"median {number(float(np.median(areas)))}" in first
-
-
-def test_histogram_heights_are_the_shares_of_each_kind() -> None:
-    values = np.array([0.5, 1.5, 1.6, 2.5, 4.9, np.nan])
-    drawn = histogram("x", "px", {"negcon": values, "other wells": np.full(10, 4.9)})
-    assert drawn is not None
-    assert (drawn.nuclei, drawn.beyond, drawn.ticks[0], drawn.ticks[-1]) == (15, 0, (0.0, "0"), (400.0, "5"))
-    line = drawn.lines[0]
-    tops = [float(top) for top in re.findall(r"V([\d.]+)H", line.path)]
-    shares = np.histogram(values[:5], bins=64, range=(0, 5))[0] / 5
-    # All of the other wells' nuclei are in one bin, which is the full height.
-    np.testing.assert_allclose(130 - np.array(tops), 130 * shares, atol=0.05)
-    assert (line.kind, line.nuclei) == ("negcon", 5)
-    assert histogram("x", "px", {"negcon": np.array([np.nan])}) is None
-
-
-def test_dna_content_is_drawn_on_doublings() -> None:
-    drawn = dna_histogram({"other wells": np.array([2.0, 2.0, 4.0, 0.1, np.nan])})
-    assert drawn is not None
-    assert drawn.ticks == ((0.0, "1N"), (100.0, "2N"), (200.0, "4N"), (300.0, "8N"), (400.0, "16N"))
-    tops = [float(top) for top in re.findall(r"V([\d.]+)H", drawn.lines[0].path)]
-    assert {place: 130 - top for place, top in enumerate(tops) if top < 130} == {16: 130.0, 32: 65.0}
-    assert (drawn.nuclei, drawn.beyond) == (4, 1)
 
 
 def test_provenance_comes_from_the_record_alone(run: Path, page: Page, tmp_path: Path) -> None:
@@ -583,23 +317,3 @@ def test_without_its_images_a_run_still_has_a_report(run: Path, tmp_path: Path) 
 def test_a_directory_of_runs_is_refused(run: Path) -> None:
     with pytest.raises(OutputError, match="expected one run"):
         write_report(run.parent)
-
-
-def field_table(plate: Plate, first: int = 0) -> pd.DataFrame:
-    """A field table whose fields are measured from time point `first` on."""
-    times = [time for time in range(plate.timepoints) if time >= first]
-    rows = [field_row(plate, w.name, f.number, 1, time) for w in plate.wells for f in w.fields for time in times]
-    flags = {column.name: False for column in field_flags()}
-    return pd.DataFrame([{**flags, **row} for row in rows])
-
-
-def picture_of(content: str, mode: str = "L") -> npt.NDArray[np.uint8]:
-    """A picture from its base64."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert(mode))
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"), [(None, "–"), (-8.5e-16, "0"), (0.0, "0"), (0.25, "0.25"), (31.44, "31.4"), (1284.2, "1,284")]
-)
-def test_numbers_are_written_for_people(value: float | None, shown: str) -> None:
-    assert number(value) == shown

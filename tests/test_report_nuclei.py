@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from outputs_samples import make_plate
+from report_pages import Page, picture_of, record
 from report_samples import blobs, layout_of, write_run
 from skimage.segmentation import find_boundaries
-from test_outputs_report import Page, picture_of, record
 
 from hcs_nuclei.outputs import WellWriter, begin_store, read_level, read_nuclei
 from hcs_nuclei.outputs.provenance import write_record

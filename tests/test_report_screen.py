@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from outputs_samples import make_plate
 from PIL import Image
+from report_pages import Page, picture_of
 from report_samples import layout_of, write_run
-from test_outputs_report import Page, picture_of
 
 from hcs_nuclei import read_treatments
 from hcs_nuclei.cli import main
