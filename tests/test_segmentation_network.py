@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from hcs_nuclei.segmentation.network import (
     build_network,
     flops_per_pixel,
     fold_normalisation,
-    residual_unet,
     unet,
 )
 from hcs_nuclei.segmentation.targets import TARGETS
@@ -46,17 +43,6 @@ def test_none_costs_more_than_110_kflop_a_pixel_and_25_mb(architecture: str) -> 
 
     assert flops_per_pixel(network) <= 110_000
     assert 2 * network.count_params() <= 25e6  # kernels are stored in two bytes
-
-
-def test_a_shortcut_adds_what_comes_in_to_what_is_found_in_it() -> None:
-    network = residual_unet(filters=(4, 6), convolutions=(1, 2), head_filters=2)
-    kinds = [type(layer).__name__ for layer in network.layers]
-
-    assert kinds.count("Add") == 1 + 1 + 1  # down0_0, down1_1, up0_1
-    for name in ("down0_0_add", "down1_1_add", "up0_1_add"):
-        past, found = network.get_layer(name).input
-        assert past is network.get_layer(name.replace("_add", "_conv")).input
-        assert found is network.get_layer(name.replace("_add", "_relu")).output
 
 
 def test_flops_of_a_small_network_by_hand() -> None:
@@ -92,9 +78,7 @@ def test_flops_of_depthwise_and_transposed_convolutions_by_hand() -> None:
 
 
 # What TensorFlow's profiler counts for Conv2D, DepthwiseConv2dNative and Conv2DBackpropInput at 256 × 256.
-@pytest.mark.parametrize(
-    ("architecture", "flops"), [("unet", 98_944), ("residual-unet", 107_680), ("mobilenetv2-unet", 72_913.75)]
-)
+@pytest.mark.parametrize(("architecture", "flops"), [("unet", 98_944), ("mobilenetv2-unet", 72_913.75)])
 def test_flops_of_the_architectures_are_those_that_tensorflow_counts(architecture: str, flops: float) -> None:
     assert flops_per_pixel(build_network(architecture)) == flops
 
@@ -125,18 +109,10 @@ def _with_random_normalisations(network: Any) -> Any:
     return network
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        pytest.param(partial(unet, filters=(4, 8, 8), head_filters=4), id="unet"),
-        pytest.param(
-            partial(residual_unet, filters=(4, 8, 8), convolutions=(1, 2, 3), head_filters=4), id="residual-unet"
-        ),
-    ],
-)
-def test_folding_the_normalisations_changes_nothing_but_the_last_digits(build: Callable[..., Any]) -> None:
-    network = _with_random_normalisations(build())
-    folded = fold_normalisation(network, build(folded=True))
+def test_folding_the_normalisations_changes_nothing_but_the_last_digits() -> None:
+    small: dict[str, Any] = {"filters": (4, 8, 8), "head_filters": 4}
+    network = _with_random_normalisations(unet(**small))
+    folded = fold_normalisation(network, unet(**small, folded=True))
     images = np.random.default_rng(2).normal(0, 1, (1, 64, 96, 1)).astype(np.float32)
 
     np.testing.assert_allclose(np.asarray(folded(images)), np.asarray(network(images)), atol=1e-5)

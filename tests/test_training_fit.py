@@ -496,7 +496,7 @@ def test_normalisations_may_stay_those_of_the_parent(images: list[AnnotatedImage
     [
         (["--encoder-weights", "imagenet"], "are for mobilenetv2-unet; architecture 'unet' has no such encoder"),
         (["--freeze-encoder"], "are for mobilenetv2-unet; architecture 'unet' has no such encoder"),
-        (["--architecture", "resnet"], "known are unet, residual-unet, mobilenetv2-unet"),
+        (["--architecture", "resnet"], "known are unet, mobilenetv2-unet"),
         (["--from", "PARENT", "--architecture", "unet"], "has architecture 'mobilenetv2-unet', and 'unet' is asked"),
         (["--from", "PARENT", "--encoder-weights", "imagenet"], "has that model's encoder. Leave out either"),
         (["--from", "nobody"], "There is no model 'nobody'"),

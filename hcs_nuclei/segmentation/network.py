@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from hcs_nuclei.segmentation.backend import import_keras
@@ -48,9 +47,15 @@ def unet(
     import keras
     from keras import layers
 
-    from hcs_nuclei.segmentation.layers import WithSquareRoot
+    from hcs_nuclei.segmentation.layers import BatchNormalization, WithSquareRoot
 
-    block = partial(_block, folded=folded)
+    def block(x: Any, width: int, name: str, strides: int = 1) -> Any:
+        if folded:
+            return layers.Conv2D(width, 3, strides=strides, padding="same", activation="relu", name=f"{name}_conv")(x)
+        x = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False, name=f"{name}_conv")(x)
+        x = BatchNormalization(momentum=0.98, name=f"{name}_norm")(x)
+        return layers.Activation("relu", name=f"{name}_relu")(x)
+
     image = layers.Input((None, None, 1), name="image")
     both = WithSquareRoot(name="image_and_root")(image)
     x = block(both, filters[0], "stem", strides=2)
@@ -66,76 +71,13 @@ def unet(
         x = layers.Concatenate(name=f"join{depth}")([x, skips[depth]])
         x = block(x, filters[depth], f"up{depth}a")
         x = block(x, filters[depth], f"up{depth}b")
-    return keras.Model(image, _head(x, both, head_filters, folded=folded), name="unet")
-
-
-def residual_unet(
-    filters: tuple[int, ...] = (32, 64, 128, 256, 384),
-    convolutions: tuple[int, ...] = (1, 2, 3, 3, 2),
-    head_filters: int = 16,
-    *,
-    folded: bool = False,
-) -> Any:
-    """:func:`unet` with shortcuts past its convolutions, deeper and wider where the image is small.
-
-    `convolutions` of each level on the way down; two on the way up. What that costs is saved before each upsampling,
-    where a convolution of one pixel brings the channels to those of the next level, as in Ronneberger et al. 2015.
-    Source of the shortcuts: He et al. 2016.
-    """
-    import keras
-    from keras import layers
-
-    from hcs_nuclei.segmentation.layers import WithSquareRoot
-
-    block = partial(_block, folded=folded)
-
-    def past(x: Any, name: str) -> Any:
-        return layers.Add(name=f"{name}_add")([x, block(x, x.shape[-1], name)])
-
-    image = layers.Input((None, None, 1), name="image")
-    both = WithSquareRoot(name="image_and_root")(image)
-    x = block(both, filters[0], "stem", strides=2)
-    skips = []
-    for depth, (width, count) in enumerate(zip(filters, convolutions, strict=True)):
-        if depth:
-            x = layers.MaxPooling2D(2, name=f"pool{depth}")(x)
-            x = block(x, width, f"down{depth}_0")
-        for i in range(min(depth, 1), count):
-            x = past(x, f"down{depth}_{i}")
-        skips.append(x)
-    for depth in range(len(filters) - 2, -1, -1):
-        x = block(x, filters[depth], f"narrow{depth}", kernel=1)
-        x = layers.UpSampling2D(2, name=f"up{depth}")(x)
-        x = layers.Concatenate(name=f"join{depth}")([x, skips[depth]])
-        x = block(x, filters[depth], f"up{depth}_0")
-        x = past(x, f"up{depth}_1")
-    return keras.Model(image, _head(x, both, head_filters, folded=folded), name="residual_unet")
-
-
-def _block(x: Any, width: int, name: str, *, kernel: int = 3, strides: int = 1, folded: bool) -> Any:
-    """Convolution, normalisation, ReLU; `folded` leaves the normalisation to :func:`fold_normalisation`."""
-    from keras import layers
-
-    from hcs_nuclei.segmentation.layers import BatchNormalization
-
-    how = {"strides": strides, "padding": "same", "name": f"{name}_conv"}
-    if folded:
-        return layers.Conv2D(width, kernel, activation="relu", **how)(x)
-    x = layers.Conv2D(width, kernel, use_bias=False, **how)(x)
-    x = BatchNormalization(momentum=0.98, name=f"{name}_norm")(x)
-    return layers.Activation("relu", name=f"{name}_relu")(x)
-
-
-def _head(x: Any, image: Any, filters: int, *, folded: bool) -> Any:
-    """What a U-Net knows at half resolution, brought to the full one beside the image: the targets."""
-    from keras import layers
-
-    x = _block(x, filters, "head_half", folded=folded)
+    x = block(x, head_filters, "head_half")
     x = layers.UpSampling2D(2, name="up_full")(x)
-    x = layers.Concatenate(name="join_full")([x, image])
-    x = _block(x, filters, "head_full_a", folded=folded)
-    x = _block(x, filters, "head_full_b", folded=folded)
-    return layers.Conv2D(TARGETS, 1, activation="sigmoid", dtype="float32", name="targets")(x)
+    x = layers.Concatenate(name="join_full")([x, both])
+    x = block(x, head_filters, "head_full_a")
+    x = block(x, head_filters, "head_full_b")
+    out = layers.Conv2D(TARGETS, 1, activation="sigmoid", dtype="float32", name="targets")(x)
+    return keras.Model(image, out, name="unet")
 
 
 def fold_normalisation(network: Any, folded: Any) -> Any:
@@ -159,11 +101,7 @@ def fold_normalisation(network: Any, folded: Any) -> Any:
     return folded
 
 
-ARCHITECTURES: dict[str, Callable[..., Any]] = {
-    "unet": unet,
-    "residual-unet": residual_unet,
-    "mobilenetv2-unet": mobilenetv2_unet,
-}
+ARCHITECTURES: dict[str, Callable[..., Any]] = {"unet": unet, "mobilenetv2-unet": mobilenetv2_unet}
 #: Those whose encoder can begin with weights from elsewhere, and be frozen.
 WITH_ENCODER = frozenset({"mobilenetv2-unet"})
 
