@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from segmentation_samples import disks
 
-from hcs_nuclei.segmentation.evidence import LEAST, evidence, outline_width
+from hcs_nuclei.segmentation.evidence import IN_FOCUS, LEAST, NEAR_IN_FOCUS, evidence, outline_widths
 from hcs_nuclei.simulate import simulate_field
 
 Field = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]
@@ -28,7 +28,7 @@ def test_ordinary_fields_are_believed_whatever_the_size_of_the_nuclei(diameter: 
 def test_the_width_of_outlines_is_that_of_the_blur_over_the_diameter(diameter: float) -> None:
     image, labels = _field(diameter)
     widths = [
-        outline_width(ndimage.gaussian_filter(image.astype(float), share * diameter), labels)
+        outline_widths(ndimage.gaussian_filter(image.astype(float), share * diameter), labels)[0]
         for share in (0.0, 0.1, 0.2, 0.35, 0.5)
     ]
 
@@ -42,16 +42,27 @@ def test_the_width_depends_neither_on_brightness_nor_on_the_offset_nor_on_the_or
     order = np.random.default_rng(0).permutation(np.arange(1, labels.max() + 1)).astype(np.uint32)
     shuffled = np.concatenate([[np.uint32(0)], order])[labels]
 
-    expected = outline_width(image, labels)
+    expected = outline_widths(image, labels)
 
-    assert outline_width(image * np.float32(0.25) + 7, labels) == pytest.approx(expected, rel=1e-4)
-    assert outline_width(image, shuffled) == pytest.approx(expected, rel=1e-6)
+    assert outline_widths(image * np.float32(0.25) + 7, labels) == pytest.approx(expected, rel=1e-4)
+    assert outline_widths(image, shuffled) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_field_far_out_of_focus_is_hardly_believed() -> None:
     image, labels = _field()
 
     assert evidence(ndimage.gaussian_filter(image.astype(float), 12), labels) < 0.3
+
+
+def test_sharp_nuclei_in_tissue_that_is_brighter_than_the_background_are_believed() -> None:
+    image, labels = _field()
+    tissue = ndimage.gaussian_filter((ndimage.distance_transform_edt(labels == 0) < 10).astype(float), 8)
+    lit = image + 1.5 * float(np.median(image[labels > 0])) * tissue
+    wide, near = outline_widths(lit, labels)
+
+    assert wide > IN_FOCUS
+    assert near < NEAR_IN_FOCUS
+    assert evidence(lit, labels) == 1
 
 
 def test_the_more_is_saturated_the_less_is_believed() -> None:
@@ -68,5 +79,8 @@ def test_without_nuclei_and_without_a_background_there_is_an_answer() -> None:
     flat = np.full((40, 40), 9, np.uint16)
 
     assert evidence(flat, np.zeros((40, 40), np.uint32)) == 1
-    assert outline_width(flat, np.ones((40, 40), np.uint32)) == 0
-    assert outline_width(255 - disks((40, 40), [(20, 20, 9)]), disks((40, 40), [(20, 20, 9)]).astype(np.uint32)) == 0
+    assert outline_widths(flat, np.ones((40, 40), np.uint32)) == (0, 0)
+    assert outline_widths(255 - disks((40, 40), [(20, 20, 9)]), disks((40, 40), [(20, 20, 9)]).astype(np.uint32)) == (
+        0,
+        0,
+    )
