@@ -13,6 +13,7 @@
     │   ├── LayoutError               (ValueError)   a plate layout or a list of barcodes does not fit the plate
     │   ├── ClusterError              (RuntimeError) no worker fits, or the cluster cannot be reached
     │   └── DatasetError              (ValueError)   annotations cannot be used as they are
+    │       └── NothingAnnotatedError                 there are none of those that were asked for
     ├── ProfileError              (ValueError)   no instrument lights a field like that; costs the correction
     ├── PlaneError                (OSError)      one plane is missing, unreadable or truncated
     └── RunFailedError            (RuntimeError) a run could not go on; what is finished is kept (exit status 1)
@@ -65,6 +66,10 @@ class ClusterError(UserError, RuntimeError):
 
 class DatasetError(UserError, ValueError):
     """An annotated data set cannot be used; the message lists all of its faults."""
+
+
+class NothingAnnotatedError(DatasetError):
+    """A data set holds no annotated images, or none of the split or modality that was asked for."""
 
 
 class ProfileError(HcsNucleiError, ValueError):

@@ -468,6 +468,39 @@ def test_segment_never_writes_over_an_image_or_a_label_image_of_another(
     assert snapshot(tmp_path) == before
 
 
+def test_segment_writes_again_what_it_wrote_and_nothing_else(finished: FinishedRun, tmp_path: Path, run: Run) -> None:
+    field = finished.plate / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF"
+    (tmp_path / "out").mkdir()
+    raw = Path(shutil.copy2(field, tmp_path / "out" / "a.tif"))
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(tifffile.imread(field)))
+    before = raw.read_bytes()
+    said = run("segment", tmp_path / "a.png", "--out", tmp_path / "out")
+    assert (said.status, said.out) == (2, "")
+    assert "a.tif: there already, and not written by hcs-nuclei segment. Choose another --out" in said.err
+    assert raw.read_bytes() == before
+
+    raw.unlink()
+    for _ in range(2):
+        assert run("segment", tmp_path / "a.png", "--out", tmp_path / "out").status == 0
+    assert tifffile.imread(raw).max() > 0
+
+
+def test_segment_of_a_file_with_several_pages_asks_which(finished: FinishedRun, tmp_path: Path, run: Run) -> None:
+    field = tifffile.imread(finished.plate / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF")
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([field * 0, field]), photometric="minisblack")
+    said = run("segment", tmp_path / "stack.tif", tmp_path, "--out", tmp_path / "out")
+    assert said.status == 3
+    assert (
+        "stack.tif has 2 pages (channels, planes or time points); expected one image. Say which with --page" in said.err
+    )
+    assert "is a directory; expected a TIFF or PNG image" in said.err
+    counts = []
+    for page in (1, 2):
+        said = run("segment", tmp_path / "stack.tif", "--out", tmp_path / "out", "--page", page)
+        counts.append(int(next(csv.DictReader(io.StringIO(said.out)))["nuclei"]))
+    assert counts[0] == 0 < counts[1]
+
+
 def test_segment_takes_grey_and_colour_and_names_what_is_damaged(finished: FinishedRun, tmp_path: Path) -> None:
     source = finished.plate / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF"
     pixels: Any = tifffile.imread(source)

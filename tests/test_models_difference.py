@@ -38,6 +38,20 @@ def test_cards_differ_where_their_values_do() -> None:
     ]
 
 
+def test_what_is_long_is_left_out_and_figures_of_the_same_name_are_not() -> None:
+    figures = json.loads(json.dumps(CARD.evaluation))
+    split = next(iter(figures))
+    figures[split]["pixels"] |= {"f1": 0.5, "precision": 0.4}
+    figures[split]["f1"]["0.50"] = 0.3
+    statistics = CARD.field_statistics
+    assert statistics is not None
+    precision = tuple(tuple(value + 1 for value in row) for row in statistics.precision)
+    other = CARD.model_copy(
+        update={"evaluation": figures, "field_statistics": statistics.model_copy(update={"precision": precision})}
+    )
+    assert [one.name for one in card_differences(CARD, other)] == [f"{split}.pixels.precision", f"{split}.pixels.f1"]
+
+
 def test_the_command_tells_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

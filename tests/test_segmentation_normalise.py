@@ -221,3 +221,35 @@ def test_a_fluorescence_field_full_of_nuclei_is_not_taken_for_brightfield() -> N
 def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(y, x\)"):
         to_grey(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_signed_images_with_dark_nuclei_are_inverted_within_their_range(dtype: Any) -> None:
+    labels = disks((128, 128), CIRCLES)
+    most, least = np.iinfo(dtype).max, np.iinfo(dtype).min
+    grey = to_grey(np.where(labels > 0, least, most).astype(dtype))
+
+    assert grey.dtype == dtype
+    np.testing.assert_array_equal(grey, np.where(labels > 0, most, least))
+
+
+def test_pixels_that_are_no_numbers_change_neither_the_scale_nor_the_kind_of_an_image() -> None:
+    labels = disks((128, 128), CIRCLES)
+    for whole in (np.where(labels > 0, 21_000.0, 20_000.0), np.where(labels > 0, 20_000.0, 21_000.0)):
+        whole += np.random.default_rng(0).normal(0, 5, whole.shape)
+        holed = whole.copy()
+        holed[:12], holed[40, 7] = np.nan, np.inf
+        seen, expected = normalise(to_grey(holed)), normalise(to_grey(whole))
+
+        assert np.isfinite(seen).all()
+        assert np.abs(seen - expected)[12:].max() < 0.06  # but for the one pixel, which becomes background
+        assert np.abs(seen[:12]).max() < 0.1
+
+
+def test_black_and_white_is_grey() -> None:
+    np.testing.assert_array_equal(to_grey(disks((64, 64), [(30, 30, 9)]) > 0), disks((64, 64), [(30, 30, 9)]))
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="it has no pixels"):
+        to_grey(np.zeros((0, 40), np.uint8))

@@ -216,6 +216,31 @@ def test_what_was_deleted_is_no_fault_and_what_is_there_is_kept(handed_out: Path
     assert len(_rows(tmp_path / "set")) == 4
 
 
+def test_another_image_of_the_same_name_is_not_taken_for_one_that_is_there(handed_out: Path, tmp_path: Path) -> None:
+    """Without nuclei its labels are the same, and the plate may have been imaged again."""
+    name = _rows(handed_out)[0]["name"]
+    _edit(handed_out, name, lambda labels: labels.fill(0))
+    _confirm(handed_out)
+    import_corrections(handed_out, tmp_path / "set")
+    again = tmp_path / "set" / "index.csv"
+    row = next(row for row in _rows(tmp_path / "set") if row["name"] == name)
+    again.write_text(again.read_text().replace(row["image_sha256"], "0" * 64))
+
+    with pytest.raises(DatasetError, match=rf"labels/{name}.tif: .* has another image of this name \(--replace takes"):
+        import_corrections(handed_out, tmp_path / "set")
+    assert import_corrections(handed_out, tmp_path / "set", replace=True).changed == (name,)
+
+
+def test_a_table_that_is_not_utf_8_is_said(handed_out: Path, tmp_path: Path) -> None:
+    _confirm(handed_out)
+    import_corrections(handed_out, tmp_path / "set")
+    index = tmp_path / "set" / "index.csv"
+    index.write_bytes(index.read_text().replace("name,", "Größe,name,", 1).encode("latin-1"))
+
+    with pytest.raises(OutputError, match=r"index.csv cannot be read as a table \(CSV, UTF-8\)"):
+        import_corrections(handed_out, tmp_path / "set")
+
+
 def test_corrections_join_a_set_of_other_images_and_no_other_kind_of_folder(handed_out: Path, tmp_path: Path) -> None:
     _confirm(handed_out)
     mine = tmp_path / "mine"

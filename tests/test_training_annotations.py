@@ -287,8 +287,8 @@ def test_every_fault_of_a_bowl_is_named_at_once_and_so_is_what_was_settled(bowl:
             read_annotations(dataset)
         lines = str(caught.value).splitlines()
         assert lines[0] == f"5 of 8 images of {dataset} cannot be used:"
-        assert lines[1].startswith(f"  corrupt: {top}corrupt/images/corrupt.png cannot be read: ")
-        assert lines[2].startswith(f"  corrupt: {top}corrupt/masks/mask2.png cannot be read: ")
+        assert lines[1].startswith(f"  corrupt: {top}corrupt/images/corrupt.png is truncated: ")
+        assert lines[2].startswith(f"  corrupt: {top}corrupt/masks/mask2.png is neither TIFF nor PNG; ")
         assert lines[3:] == [
             "  imageless: no image",
             "  maskless: no masks (an image without nuclei has an empty one)",
@@ -359,10 +359,8 @@ def test_every_fault_of_images_and_labels_is_named_at_once(pairs: Path) -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == f"11 of 13 images of {pairs} cannot be used:"
     assert lines[1].startswith("  a-corrupt: images/a-corrupt.tif cannot be read: ")
-    assert lines[2].startswith("  b-cut-short: labels/b-cut-short.tif cannot be read: ")
-    assert lines[3].startswith(
-        "  c-stack: images/c-stack.tif cannot be read: its shape is (5, 24, 32); expected (y, x)"
-    )
+    assert lines[2].startswith("  b-cut-short: labels/b-cut-short.tif is truncated: ")
+    assert lines[3].startswith("  c-stack: images/c-stack.tif has 5 pages (channels, planes or time points); expected")
     assert lines[4:12] == [
         "  colour: labels/colour.tif is in colour; expected one number for each nucleus, 0 = background",
         "  float: labels/float.tif holds float32 numbers; expected integers, 0 = background",
@@ -457,6 +455,38 @@ def test_a_table_that_is_none_is_refused(pairs: Path, content: bytes, message: s
 
     with pytest.raises(DatasetError, match=message):
         read_annotations(pairs)
+
+
+def test_a_row_without_a_name_is_refused_with_its_line(pairs: Path) -> None:
+    (pairs / "index.csv").write_text("split,name\nval,q\ntrain\n")
+
+    with pytest.raises(DatasetError, match=r"index.csv has no name in line 3; expected one in every line"):
+        read_annotations(pairs)
+
+
+def test_images_of_other_formats_are_named_where_there_is_no_other(pairs: Path) -> None:
+    (pairs / "images" / "p.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(40))  # a preview of p.tif
+
+    assert _names(read_annotations(pairs)) == ["p", "q"]
+    (pairs / "images" / "p.tif").unlink()
+    with pytest.raises(DatasetError, match=r"p: images/p.jpg is a JPEG image; expected an image as TIFF or PNG"):
+        read_annotations(pairs)
+
+
+def test_a_tiff_with_a_palette_is_read_in_its_colours_and_as_labels_by_its_numbers(tmp_path: Path) -> None:
+    ramp = np.array([np.linspace(65535, 0, 256), np.linspace(0, 30000, 256), np.zeros(256)]).astype(np.uint16)
+    _add_pair(tmp_path, "p")
+    tifffile.imwrite(tmp_path / "images" / "p.tif", GREY, photometric="palette", colormap=ramp)
+    tifffile.imwrite(tmp_path / "labels" / "p.tif", TRUTH.astype(np.uint8), photometric="palette", colormap=ramp)
+    (found,) = read_annotations(tmp_path)
+
+    np.testing.assert_array_equal(found.image, to_grey((np.moveaxis(ramp[:, GREY], 0, -1) >> 8).astype(np.uint8)))
+    np.testing.assert_array_equal(found.labels, TRUTH)
+
+
+def test_a_zip_of_images_and_labels_is_to_be_unpacked(pairs: Path) -> None:
+    with pytest.raises(DatasetError, match=r"holds images/ and labels/, .* Unpack it, and give the folder"):
+        read_annotations(_zipped(pairs))
 
 
 def test_images_without_labels_are_refused(pairs: Path) -> None:

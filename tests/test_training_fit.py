@@ -500,6 +500,9 @@ def test_normalisations_may_stay_those_of_the_parent(images: list[AnnotatedImage
         (["--from", "PARENT", "--architecture", "unet"], "has architecture 'mobilenetv2-unet', and 'unet' is asked"),
         (["--from", "PARENT", "--encoder-weights", "imagenet"], "has that model's encoder. Leave out either"),
         (["--from", "nobody"], "There is no model 'nobody'"),
+        (["--architecture", "mobilenetv2-unet", "--freeze-encoder"], "begins at random and is frozen learns nothing"),
+        (["--learning-rate", "-1"], "--learning-rate -1.0: input should be greater than 0"),
+        (["--precision", "double"], "--precision double: input should be 'auto', 'float32', "),
     ],
 )
 def test_calls_that_do_not_fit_are_refused_before_anything_is_read(

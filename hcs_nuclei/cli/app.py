@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from hcs_nuclei.cli import annotate, audit, automations, benchmark, models, plates, process, serve, store, train
+from hcs_nuclei.cli import annotate, audit, automations, benchmark, images, models, plates, process, serve, train
 from hcs_nuclei.cli.messages import tell, tell_error, tell_fault
 from hcs_nuclei.errors import HcsNucleiError, UserError
 from hcs_nuclei.logs import set_up_logs
@@ -27,11 +27,11 @@ app = typer.Typer(
 )
 plates.register(app)
 process.register(app)
-models.register(app)
+images.register(app)
 train.register(app)
 serve.register(app)
 automations.register(app)
-store.register(app)
+models.register(app)
 annotate.register(app)
 benchmark.register(app)
 audit.register(app)

@@ -1,169 +1,163 @@
-"""``segment`` and ``evaluate``: single images, and how well a model does on annotated ones."""
+"""``models``: those that can be used, how they differ, and which of them is the default."""
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
-from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError
+from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, ReportOption, check_json, write_json
 
-SkipFaultyOption = Annotated[
-    bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
-]
-ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
+
+models_app = typer.Typer(help="The models that can be used, and which is the default.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    app.command()(segment)
-    app.command()(evaluate)
+    app.add_typer(models_app, name="models")
 
 
-def segment(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="TIFF or PNG images.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where <stem>.tif label images are written.")],
-    model: ModelOption = "default",
-    diameter: Annotated[
-        float | None, typer.Option(min=2, help="Median nucleus diameter, px; left out, estimated on each image.")
-    ] = None,
-) -> None:
-    """Write a uint32 label image for each image; one CSV row an image on stdout."""
-    import numpy as np
-    import tifffile
+@models_app.command("list")
+def list_all(json_to: JsonOption = None) -> None:
+    """The shipped model and those in the store; says which is the default."""
+    from hcs_nuclei.errors import ModelError
+    from hcs_nuclei.models.store import list_models, resolve_model
 
-    from hcs_nuclei.models.loading import load_model
-    from hcs_nuclei.segmentation.diameter import estimate_diameter
-    from hcs_nuclei.segmentation.normalise import to_grey
-
-    stems = [image.stem for image in images]
-    double = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if double:
-        raise OutputError(f"Several images are named {', '.join(double)}: their label images would share a file.")
-    own = [image for image in images if (out / f"{image.stem}.tif").resolve() == image.resolve()]
-    if own:
-        raise OutputError(f"The label image of {own[0]} would take its place. Choose another --out.")
-    segmenter = load_model(model)
+    check_json(json_to)
+    fault: ModelError | None = None
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The output {out} cannot be made: {error.strerror}. Choose another --out.") from None
-    rows = csv.writer(sys.stdout, lineterminator="\n")
-    rows.writerow(["image", "labels", "height", "width", "nuclei", "diameter_px", "mean_confidence", "error"])
-    failed = False
-    for image in images:
-        try:
-            pixels = to_grey(_read_loose(image))
-        except (PlaneError, ValueError) as error:
-            failed = True
-            print(f"hcs-nuclei: {image}: {error}", file=sys.stderr)
-            rows.writerow([image, "", "", "", "", "", "", str(error)])
-            continue
-        used = diameter or estimate_diameter(segmenter, [pixels])
-        result = segmenter(pixels, diameter_px=used)
-        target = out / f"{image.stem}.tif"
-        try:
-            tifffile.imwrite(target, result.labels, compression="zlib")
-        except OSError as error:
-            raise RunFailedError(f"The label image {target} cannot be written: {error.strerror}.") from None
-        count = result.confidence.size
-        mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
-        rows.writerow([image, target, *pixels.shape, count, used or "", mean, ""])
-        sys.stdout.flush()
-    if failed:
-        raise typer.Exit(3)
+        default = resolve_model()[1].sha256
+    except ModelError as error:
+        default, fault = "", error
+    rows = [
+        {"id": card.identifier, "name": card.name, "directory": str(place), "default": card.sha256 == default}
+        for place, card in list_models()
+    ]
+    if json_to is not None:
+        write_json(json_to, rows)
+    if json_to != "-":
+        for row in rows:
+            typer.echo(f"{row['id']}  {row['name']}{'  (default)' if row['default'] else ''}")
+    if fault is not None:
+        raise fault
 
 
-def evaluate(
-    data: Annotated[Path, typer.Option(metavar="DATASET", help="DSB2018 folder or zip, or images/ and labels/.")],
+@models_app.command("show")
+def show(model: ModelArgument = "default") -> None:
+    """A model's card, as JSON."""
+    from hcs_nuclei.models.store import resolve_model
+
+    typer.echo(resolve_model(model)[1].model_dump_json(indent=2))
+
+
+@models_app.command("diff")
+def diff(first: ModelArgument, second: ModelArgument, json_to: JsonOption = None) -> None:
+    """How two models' cards differ: network, thresholds, data and settings, figures."""
+    from dataclasses import asdict
+
+    from hcs_nuclei.models.difference import SECTIONS, card_differences
+    from hcs_nuclei.models.store import resolve_model
+
+    check_json(json_to)
+    cards = [resolve_model(model)[1] for model in (first, second)]
+    found = card_differences(cards[0], cards[1])
+    if json_to is not None:
+        models = [{"id": card.identifier, "name": card.name} for card in cards]
+        write_json(json_to, {"models": models, "differences": [asdict(one) for one in found]})
+    if json_to == "-":
+        return
+    typer.echo(" → ".join(f"{card.name} ({card.identifier})" for card in cards))
+    if not found:
+        typer.echo("no difference")
+    for section in SECTIONS:
+        of_section = [one for one in found if one.section == section]
+        if of_section:
+            typer.echo(f"\n{section}")
+        width = max((len(one.name) for one in of_section), default=0)
+        for one in of_section:
+            typer.echo(f"  {one.name:{width}}  {_change(one.first, one.second)}")
+
+
+@models_app.command("compare")
+def compare(
+    current: ModelArgument,
+    candidate: ModelArgument,
+    data: Annotated[
+        list[Path], typer.Option(metavar="DATASET", help="Frozen sets: images that neither was trained on.")
+    ],
+    new: Annotated[
+        list[Path] | None, typer.Option(metavar="DATASET", help="New annotations, of which the split was held back.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val, test ..., or all.")] = "test",
-    modality: Annotated[str | None, typer.Option(help="fluorescence, histology, brightfield; left out, all.")] = None,
-    model: ModelOption = "default",
-    skip_faulty: SkipFaultyOption = False,
+    modality: Annotated[str | None, typer.Option(help="Of the frozen sets; left out, all.")] = None,
+    ap_loss: Annotated[float, typer.Option(min=0, help="Mean pooled AP may fall by so much on a frozen set.")] = 0.01,
+    ap_gain: Annotated[float, typer.Option(help="It must rise by so much on new annotations.")] = 0.0,
+    count_error_rise: Annotated[float, typer.Option(min=0, help="Mean count error may rise by this share.")] = 0.02,
+    fewest_nuclei: Annotated[int, typer.Option(min=1, help="A set with fewer of them is no evidence.")] = 100,
     json_to: JsonOption = None,
     report_to: ReportOption = None,
 ) -> None:
-    """Segment annotated images and compare: AP, Kaggle's score, counts, merges and splits, pixels, confidence."""
-    from dataclasses import asdict
-    from functools import partial
-
+    """Judge a candidate against the current model on the same images; the exit status is 2 where it is refused."""
     from hcs_nuclei.cli.progress import show_images
-    from hcs_nuclei.models.loading import load_segmenter
     from hcs_nuclei.models.store import resolve_model
-    from hcs_nuclei.segmentation.diameter import segment_any_size
-    from hcs_nuclei.segmentation.network import build_network
-    from hcs_nuclei.training.annotations import data_hash, read_annotations
-    from hcs_nuclei.training.evaluation import evaluate as evaluate_images
-    from hcs_nuclei.training.evaluation import field_seconds
-    from hcs_nuclei.training.report import check_report, write_report
+    from hcs_nuclei.training.comparison import SetSource, compare_models, read_sets
+    from hcs_nuclei.training.comparison_report import write_comparison
+    from hcs_nuclei.training.gate import GateSettings
+    from hcs_nuclei.training.report import check_report
 
     check_json(json_to)
     if report_to is not None:
         check_report(report_to)
-    annotated = read_annotations(
-        data, split=None if split == "all" else split, modality=modality, skip_faulty=skip_faulty
-    )
-    directory, card = resolve_model(model)
-    segmenter = load_segmenter(directory, card.sha256)
-    with show_images(len(annotated)) as done:
-        evaluation = evaluate_images(annotated, partial(segment_any_size, segmenter), done=done)
+    limits = {"ap_loss": ap_loss, "ap_gain": ap_gain, "count_error_rise": count_error_rise}
+    gate = GateSettings(**limits, fewest_nuclei=fewest_nuclei)
+    models = [resolve_model(model) for model in (current, candidate)]
+    chosen = None if split == "all" else split
+    sources = [SetSource(place, "frozen", chosen, modality) for place in data]
+    sources += [SetSource(place, "new", chosen) for place in new or []]
+    sets = read_sets([*sources, SetSource(None, "empty")])
+    with show_images(2 * sum(len(one.images) for one in sets)) as done:
+        comparison = compare_models(models[0], models[1], sets, gate=gate, done=done)
     if report_to is not None:
-        chosen = {"Split": split, "Modality": modality}
-        write_report(
-            report_to,
-            card,
-            evaluation,
-            network=build_network(card.architecture),
-            data={"Data set": data.name, **{name: words for name, words in chosen.items() if words is not None}}
-            | {"SHA-256": data_hash(annotated)},
-            seconds_per_field=field_seconds(segmenter, annotated[0].image),
-        )
+        write_comparison(report_to, comparison)
     if json_to is not None:
-        write_json(json_to, {**evaluation.figures, "per_image": [asdict(figures) for figures in evaluation.images]})
+        write_json(json_to, comparison.as_json())
     if json_to != "-":
-        typer.echo(figures_text(evaluation.figures))
+        typer.echo("\n".join(comparison.as_lines()))
+    if not comparison.verdict.passed:
+        raise typer.Exit(2)
 
 
-def _read_loose(path: Path) -> Any:
-    """Any TIFF or PNG: through the plate reader's guards where it takes it, colour by the annotation reader."""
-    from hcs_nuclei.plate import Plane
-    from hcs_nuclei.sources import read_image
-    from hcs_nuclei.training.annotations import decode
+@models_app.command("promote")
+def promote(model: ModelArgument, reason: ReasonOption = "") -> None:
+    """Make a model the default of runs that begin from now on; a directory is copied into the store first."""
+    from hcs_nuclei.models.promotion import promote
 
-    try:
-        return read_image(path.parent, [Plane("", path.name)])
-    except PlaneError as refused:
-        if not path.is_file():
-            raise
-        try:
-            pixels = decode(path.read_bytes(), path.name)
-        except Exception:  # decoders raise whatever the damage led them to
-            raise refused from None
-        if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
-            raise
-        return pixels
+    entry = promote(model, reason=reason)
+    typer.echo(
+        "It is the default already." if entry is None else f"The default was {entry.old}; now it is {entry.new}."
+    )
 
 
-def figures_text(figures: dict[str, Any]) -> str:
-    """The figures of all images, then a block for each modality where there are several."""
-    pooled, pixels, ece = figures["pooled_ap"], figures["pixels"], figures["confidence"]["ece"]
-    lines = [
-        f"{figures['images']} images, {figures['nuclei']:,} annotated nuclei, {figures['predicted']:,} found",
-        "pooled AP    "
-        + "  ".join(f"{t} {pooled[t]:.3f}" for t in ("0.50", "0.70", "0.80", "0.90"))
-        + f"  mean {figures['pooled_ap_mean']:.3f}",
-        f"per-image AP 0.50 {figures['per_image_ap_50']:.3f}   F1 0.70 {figures['f1_70']:.3f}   "
-        f"Kaggle mAP {figures['kaggle_map']:.3f}   count error {100 * figures['count_error']:.1f} %   "
-        f"merges {figures['merges']}, splits {figures['splits']}",
-        f"pixels       accuracy {pixels['accuracy']:.3f}  precision {pixels['precision']:.3f}  "
-        f"recall {pixels['recall']:.3f}  F1 {pixels['f1']:.3f}  IoU {pixels['iou']:.3f}  "
-        f"(support: nucleus {pixels['support_nucleus']:,}, background {pixels['support_background']:,})",
-        "confidence   " + ("nothing found" if ece is None else f"expected calibration error {ece:.3f}"),
-    ]
-    for name, of_modality in figures.get("modalities", {}).items():
-        lines += ["", f"{name}: {figures_text(of_modality)}"]
-    return "\n".join(lines)
+@models_app.command("rollback")
+def rollback(reason: ReasonOption = "") -> None:
+    """Make the model the default again that was so before the last promotion."""
+    from hcs_nuclei.models.promotion import rollback
+
+    entry = rollback(reason=reason)
+    typer.echo(f"The default was {entry.old}; now it is {entry.new}.")
+
+
+def _change(first: Any, second: Any) -> str:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (first, second))
+    change = f"  ({second - first:+,.4g})" if numbers else ""
+    return f"{_words(first)} → {_words(second)}{change}"
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_words, value)) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.models import SkipFaultyOption, figures_text
+from hcs_nuclei.cli.images import SkipFaultyOption, figures_text
 from hcs_nuclei.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -103,7 +103,16 @@ def _settings(parent: str | None, given: dict[str, Any]) -> FitSettings:
     try:
         return FitSettings(**given) if parent is None else start_from(parent, **given)
     except ValidationError as error:
-        raise SettingsError("; ".join(fault["msg"].removeprefix("Value error, ") for fault in error.errors())) from None
+        raise SettingsError("; ".join(map(_in_words, error.errors()))) from None
+
+
+def _in_words(fault: Any) -> str:
+    """What pydantic found wrong with an option, or with several together."""
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    if not fault["loc"]:
+        return said
+    name = {"batches_per_epoch": "batches"}.get(fault["loc"][0], str(fault["loc"][0])).replace("_", "-")
+    return f"--{name} {fault['input']}: {said[:1].lower()}{said[1:]}"
 
 
 def _train_here(job: TrainingJob) -> ModelCard:

@@ -15,8 +15,8 @@ SECTIONS = {
     "data and settings": ("training", "field_statistics"),
     "figures": ("evaluation",),
 }
-#: Long, and said by other figures beside them.
-_LEFT_OUT = ("bins", "per_image_ap", "f1", "covariance")
+#: Long, and said by other figures beside them; each with the type that it has where it is long.
+_LEFT_OUT: dict[str, type] = {"bins": list, "per_image_ap": dict, "f1": dict, "precision": list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def _part(card: Mapping[str, Any], field: str) -> list[tuple[str, Any]]:
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if key in _LEFT_OUT:
+        if key in _LEFT_OUT and isinstance(value, _LEFT_OUT[key]):
             continue
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{key}.")

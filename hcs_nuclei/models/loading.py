@@ -65,7 +65,8 @@ def segment(
     """Label image of one field.
 
     Args:
-        image: (y, x), any integer or float dtype, camera counts; colour (y, x, 3) is averaged to grey.
+        image: (y, x) or colour (y, x, 3), any integer or float dtype; made grey by
+            :func:`hcs_nuclei.segmentation.normalise.to_grey`.
         model: see :func:`load_model`.
         diameter_px: median nucleus diameter in px of the image; None estimates it on the image itself.
         minimum_area_px: smaller objects are debris, px².
@@ -75,10 +76,12 @@ def segment(
 
     Raises:
         ModelError: the model cannot be used.
-        ValueError: the image is neither (y, x) nor colour.
+        ValueError: the image is neither (y, x) nor colour or has no pixels, or the diameter is not above 0.
     """
+    if diameter_px is not None and not diameter_px > 0:
+        raise ValueError(f"the diameter is {diameter_px} px; expected more than 0, or None to have it estimated")
     segmenter = load_model(model)
     pixels = to_grey(image)
-    if not diameter_px:
+    if diameter_px is None:
         return segment_any_size(segmenter, pixels, minimum_area_px=minimum_area_px).labels
     return segmenter(pixels, diameter_px=diameter_px, minimum_area_px=minimum_area_px).labels

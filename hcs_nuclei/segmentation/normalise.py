@@ -31,8 +31,15 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
     Source: percentile normalisation as in Schmidt et al. 2018 (StarDist); the noise floor is ours.
     """
-    pixels = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = _percentiles(image if image.dtype.kind == "u" else pixels)
+    pixels = np.array(image, dtype=np.float32)
+    known = np.isfinite(pixels) if image.dtype.kind == "f" else np.True_
+    if known.all():
+        low, high = _percentiles(image if image.dtype.kind == "u" else pixels)
+    elif known.any():
+        low, high = _percentiles(pixels[known])
+        pixels[~known] = np.median(pixels[known])  # most of a field is background
+    else:
+        return np.zeros(pixels.shape, np.float32)
     contrast = max(high - low, NOISE_FLOOR * noise_level(pixels))
     if contrast <= 0:
         # A few nuclei on a background without noise, as in fields whose background was cut off.
@@ -55,8 +62,12 @@ def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     image is a rendered fluorescence image: its brightest colour at each pixel.
 
     Raises:
-        ValueError: the image has another shape.
+        ValueError: the image has another shape, or no pixels.
     """
+    if image.size == 0:
+        raise ValueError(f"its shape is {image.shape}: it has no pixels")
+    if image.dtype.kind == "b":
+        image = image.astype(np.uint8)
     if image.ndim == 2:
         return _inverted(image) if _is_light(image, LIGHT_GREY) else image
     if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
@@ -69,11 +80,20 @@ def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _is_light(image: npt.NDArray[Any], share: float) -> bool:
-    low, middle, high = np.percentile(image, [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
+    known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
+    if not known.size:
+        return False
+    low, middle, high = np.percentile(known, [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
     return bool(high > low and middle - low > share * (high - low))
 
 
 def _inverted(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if image.dtype.kind == "f":
+        known = image[np.isfinite(image)]
+        return np.asarray(known.max() - image)
+    if image.dtype.kind == "i":  # the range of a signed type may hold no difference of two of its values
+        least, most = int(image.min()), int(image.max())
+        return np.asarray(least + most - image.astype(np.int64)).astype(image.dtype)
     return np.asarray(image.max() - image)
 
 

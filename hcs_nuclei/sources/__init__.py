@@ -5,6 +5,7 @@ from __future__ import annotations
 from hcs_nuclei.sources.completeness import check_completeness, wait_until_complete
 from hcs_nuclei.sources.faults import check_files
 from hcs_nuclei.sources.harmony_flatfield import HarmonyFlatField, read_flat_fields
+from hcs_nuclei.sources.image_files import decode_image
 from hcs_nuclei.sources.inspection import inspection
 from hcs_nuclei.sources.inspection_text import render_inspection
 from hcs_nuclei.sources.opening import open_plate
@@ -21,6 +22,7 @@ __all__ = [
     "address_of",
     "check_completeness",
     "check_files",
+    "decode_image",
     "first_shape",
     "image_reader",
     "inspection",

@@ -82,7 +82,7 @@ def _shape(opened: Callable[[], BinaryIO], plane: Plane) -> Shape:
     try:
         if plane.path.lower().endswith(".png"):
             with opened() as file:
-                return _png_shape(file, plane)
+                return check_png(file, plane)
         with opened_tiff(opened) as tiff:
             page = _checked_page(tiff, plane)
             return (int(page.imagelength), int(page.imagewidth)), page.dtype
@@ -181,18 +181,22 @@ def _checked_page(tiff: Any, plane: Plane) -> Any:
         pages = f"{plane.path} has {len(tiff.pages)} pages; page {plane.page} is expected."
         raise PlaneError(pages, fault="truncated")
     page = tiff.pages[plane.page]
-    _check_size(plane, page.imagewidth, page.imagelength, page.samplesperpixel * page.imagedepth)
-    _check_size(plane, page.tilewidth or 1, page.tilelength or 1, page.samplesperpixel)
+    check_size(plane, page.imagewidth, page.imagelength, page.samplesperpixel * page.imagedepth)
+    check_size(plane, page.tilewidth or 1, page.tilelength or 1, page.samplesperpixel)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
         raise PlaneError(f"{plane.path} has palette colours; a single-channel image is expected. {_EXPORT}")
     if page.dtype is None or page.dtype.name not in {"uint8", "uint16"}:
         raise PlaneError(f"{plane.path} has {_kind(page.dtype)}; expected 8 or 16 bits unsigned. {_EXPORT}")
-    _check_parts(plane, page, tiff.filehandle.size)
+    check_parts(plane, page, tiff.filehandle.size)
     return page
 
 
-def _check_parts(plane: Plane, page: Any, size: int) -> None:
-    """Every strip or tile is listed and lies within the file: tifffile would fill what is not with zeros."""
+def check_parts(plane: Plane, page: Any, size: int) -> None:
+    """Every strip or tile of a tifffile page is listed and lies within the file's `size`; else zeros would be read.
+
+    Raises:
+        PlaneError: it is not so; names the plane's file.
+    """
     there = [(o, n) for o, n in zip(page.dataoffsets, page.databytecounts, strict=False) if o > 0 and n > 0]
     parts = math.prod(page.chunked)
     if len(there) < parts:
@@ -215,14 +219,19 @@ def _read_png(path: Path, plane: Plane) -> npt.NDArray[Any]:
     import numpy as np
 
     with path.open("rb") as file:
-        _png_shape(file, plane)
+        check_png(file, plane)
     image: npt.NDArray[Any] = np.asarray(imagecodecs.png_decode(path.read_bytes()))
     if image.ndim == 3 and image.shape[2] in {2, 4}:
         image = image[..., :-1]
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
 
 
-def _png_shape(file: BinaryIO, plane: Plane) -> Shape:
+def check_png(file: BinaryIO, plane: Plane) -> Shape:
+    """((height, width) in pixels, dtype) of a PNG by its header; reads no pixels.
+
+    Raises:
+        PlaneError: it is no PNG, has no end, or is too large; names the plane's file.
+    """
     import numpy as np
 
     header = file.read(_PNG_HEADER)
@@ -233,7 +242,7 @@ def _png_shape(file: BinaryIO, plane: Plane) -> Shape:
     if len(header) < _PNG_HEADER or header[:8] != b"\x89PNG\r\n\x1a\n" or header[12:16] != b"IHDR":
         raise PlaneError(f"{plane.path} is not a PNG image. Copy it again from the instrument.")
     width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-    _check_size(plane, width, height, 4 if header[25] in {2, 6} else 1)
+    check_size(plane, width, height, 4 if header[25] in {2, 6} else 1)
     if b"IEND" not in end:
         raise _truncated(plane)
     return (height, width), np.dtype(np.uint16 if header[24] == 16 else np.uint8)
@@ -254,7 +263,12 @@ def _single_channel(image: npt.NDArray[Any], plane: Plane) -> Image:
     return np.ascontiguousarray(image)
 
 
-def _check_size(plane: Plane, width: int, height: int, samples: int) -> None:
+def check_size(plane: Plane, width: int, height: int, samples: int) -> None:
+    """An image of that many pixels and samples a pixel is one that a camera takes, and can be held.
+
+    Raises:
+        PlaneError: it is none; names the plane's file.
+    """
     if width < 1 or height < 1 or width * height * max(1, samples) > MAX_SAMPLES:
         raise PlaneError(
             f"{plane.path} says that it is {width:,} × {height:,} pixels with {samples} samples; "

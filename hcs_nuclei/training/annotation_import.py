@@ -77,10 +77,12 @@ def import_corrections(folder: Path, dataset: Path, *, split: str = "auto", repl
             labels = pixels_sha256(dense(pair.labels))
             row = index[pair.name]
             before = there.get(pair.name)
-            if before is not None and before.get("labels_sha256") == labels:
+            another = before is not None and before.get("image_sha256", row["image_sha256"]) != row["image_sha256"]
+            if before is not None and before.get("labels_sha256") == labels and not another:
                 kept.append(pair.name)
             elif before is not None and not replace:
-                mine.append(f"labels/{pair.name}.tif: {dataset} has other labels of this image (--replace takes these)")
+                what = "another image of this name" if another else "other labels of this image"
+                mine.append(f"labels/{pair.name}.tif: {dataset} has {what} (--replace takes these)")
             else:
                 (changed if labels != row["labels_sha256"] else confirmed).append(pair.name)
         faults += mine
@@ -160,8 +162,11 @@ def _read_target(dataset: Path) -> dict[str, Row]:
             f"{dataset} is no data set that corrections can go into: expected images/, labels/ and {INDEX_FILE} (with "
             "name and split), or a directory that is not there yet."
         )
-    with (dataset / INDEX_FILE).open(newline="", encoding="utf-8-sig") as lines:
-        rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
+    try:
+        with (dataset / INDEX_FILE).open(newline="", encoding="utf-8-sig") as lines:
+            rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise OutputError(f"{dataset / INDEX_FILE} cannot be read as a table (CSV, UTF-8): {error}.") from None
     if any("name" not in row or "split" not in row for row in rows):
         raise OutputError(f"{dataset / INDEX_FILE} lacks a column; expected name and split.")
     return {row["name"]: row for row in rows}

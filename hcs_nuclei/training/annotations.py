@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import logging
 import zipfile
 from collections import Counter, defaultdict, deque
@@ -22,19 +21,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcs_nuclei.errors import DatasetError
+from hcs_nuclei.errors import DatasetError, NothingAnnotatedError, PlaneError
 from hcs_nuclei.segmentation.normalise import to_grey
+from hcs_nuclei.sources import decode_image
 from hcs_nuclei.training.label_images import Findings, checked_label_image, merge_masks
 
 logger = logging.getLogger(__name__)
 
 _IMAGE_SUFFIXES = {".tif", ".tiff", ".png"}
+#: Images that are not read; where there is no other of that name, that is said.
+_OTHER_SUFFIXES = {".jpg", ".jpeg", ".bmp", ".gif"}
 #: How many names a remark on the whole set gives.
 _NAMED = 5
 #: Decoders let other threads run, NumPy's small steps hardly do: a third thread gains nothing.
@@ -176,7 +179,15 @@ def _opened(dataset: Path) -> Iterator[_Source]:
         except zipfile.BadZipFile:
             raise DatasetError(f"{dataset} is not a zip file; expected a DSB2018 zip or folder.") from None
         with archive:
-            yield _Source(_image_files(archive.namelist()), archive.read, True)
+            files = _image_files(archive.namelist())
+            if {"images", "labels"} <= (
+                kinds := {PurePosixPath(f).parent.name for f in files}
+            ) and "masks" not in kinds:
+                raise DatasetError(
+                    f"{dataset} holds images/ and labels/, which are read from a folder; a zip is expected to be of "
+                    "DSB2018. Unpack it, and give the folder."
+                )
+            yield _Source(files, archive.read, True)
     else:
         raise DatasetError(
             f"{dataset} does not exist; expected a DSB2018 folder or zip, or a folder with images/ and labels/."
@@ -186,7 +197,8 @@ def _opened(dataset: Path) -> Iterator[_Source]:
 def _image_files(files: Iterable[str]) -> list[str]:
     paths = sorted(map(PurePosixPath, files))
     # macOS puts a file of its own, ._<name>, beside each that it zips.
-    return [str(p) for p in paths if p.suffix.lower() in _IMAGE_SUFFIXES and not p.name.startswith(".")]
+    suffixes = _IMAGE_SUFFIXES | _OTHER_SUFFIXES
+    return [str(p) for p in paths if p.suffix.lower() in suffixes and not p.name.startswith(".")]
 
 
 def _arrange(dataset: Path, source: _Source) -> list[_Entry]:
@@ -198,7 +210,14 @@ def _arrange(dataset: Path, source: _Source) -> list[_Entry]:
         if kind in ("images", "masks" if source.one_mask_each else "labels"):
             entry = entries.setdefault(name, _Entry(name))
             (entry.images if kind == "images" else entry.annotations).append(file)
+    for entry in entries.values():
+        entry.images, entry.annotations = _readable(entry.images), _readable(entry.annotations)
     return [entries[name] for name in sorted(entries)]
+
+
+def _readable(files: list[str]) -> list[str]:
+    """Those that can be read, where there are any: a preview beside an image is passed over."""
+    return [file for file in files if PurePosixPath(file).suffix.lower() in _IMAGE_SUFFIXES] or files
 
 
 def _choose(
@@ -216,7 +235,7 @@ def _choose(
 
     chosen = [entry for entry in entries if wanted(entry.name)]
     if not chosen:
-        raise DatasetError(_nothing_chosen(dataset, table, index, entries, split, modality))
+        raise NothingAnnotatedError(_nothing_chosen(dataset, table, index, entries, split, modality))
     for entry in chosen:
         kinds = index.get(entry.name, [("", "")])
         entry.split, entry.modality = kinds[0]
@@ -264,6 +283,8 @@ def _read_index(path: Path, key: str) -> dict[str, list[tuple[str, str]]]:
             if key not in (rows.fieldnames or ()):
                 raise DatasetError(f"{path} has no column {key}; it has {', '.join(rows.fieldnames or ()) or 'none'}.")
             for row in rows:
+                if not row[key]:
+                    raise DatasetError(f"{path} has no {key} in line {rows.line_num}; expected one in every line.")
                 # S-BSST265 says FM where DSB2018's splits say fluorescence.
                 modality = {"FM": "fluorescence"}.get(row.get("modality") or "", row.get("modality") or "")
                 kind = (row.get("split") or "", modality)
@@ -293,13 +314,16 @@ def _read(entry: _Entry, source: _Source) -> AnnotatedImage | None:
         for file in files:
             try:
                 decoded = decoder(source.read(file), file)
-            except Exception as error:  # each decoder has its own, and every fault is to be in the one message
+            except PlaneError as error:  # it names the file
+                faults.append(str(error))
+            except Exception as error:  # a zip has its own, and every fault is to be in the one message
                 faults.append(f"{file} cannot be read: {error}")
             else:
                 yield file, decoded
 
-    found = list(pixels(lambda data, file: to_grey(decode(data, file)), entry.images))
-    annotations = pixels(decode if source.one_mask_each else _decode_label_image, entry.annotations)
+    found = list(pixels(lambda data, file: to_grey(decode_image(data, file)), entry.images))
+    # Of a label image with a palette the numbers are the nuclei, and the colours are for the eye.
+    annotations = pixels(partial(decode_image, numbers=not source.one_mask_each), entry.annotations)
     if not found:
         deque(annotations, maxlen=0)  # for their faults
         return None
@@ -311,27 +335,6 @@ def _read(entry: _Entry, source: _Source) -> AnnotatedImage | None:
         for name, stored in annotations:
             labels = checked_label_image(name, stored, image.shape, entry.findings)
     return None if faults else AnnotatedImage(entry.name, image, labels, entry.split, entry.modality)
-
-
-def decode(data: bytes, name: str) -> npt.NDArray[Any]:
-    """Pixels of a PNG or TIFF file's bytes, told apart by its name; (y, x), or (y, x, c) of colour and opacity."""
-    if name.lower().endswith(".png"):
-        import imagecodecs
-
-        return np.asarray(imagecodecs.png_decode(data))
-    import tifffile
-
-    return np.asarray(tifffile.imread(io.BytesIO(data)))
-
-
-def _decode_label_image(data: bytes, name: str) -> npt.NDArray[Any]:
-    # In a PNG with a palette the numbers are the nuclei, and the colours are for the eye.
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[25:26] == b"\x03":
-        from PIL import Image
-
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image)
-    return decode(data, name)
 
 
 def _same_pixels(images: list[AnnotatedImage]) -> list[str]:

@@ -6,25 +6,17 @@ at once. So a worker that dies leaves no training behind that would write beside
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from hcs_nuclei.errors import HcsNucleiError, RunConflictError, UserError
+from hcs_nuclei.errors import HcsNucleiError, UserError
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.training.fit import FitSettings
 from hcs_nuclei.training.train import train_model
-
-_LOCK_FILE = ".lock"
-#: A child whose worker was killed needs a moment to see that.
-_PATIENCE_S = 60.0
 
 
 class TrainingJob(BaseModel):
@@ -59,8 +51,7 @@ def main() -> int:
     job = TrainingJob.model_validate_json(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        with _alone(job.out):
-            job.run()
+        job.run()
     except HcsNucleiError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
@@ -72,24 +63,6 @@ def _end_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os._exit(130)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """One training at a time in a directory."""
-    with (out / _LOCK_FILE).open("wb") as lock:
-        until = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise RunConflictError(
-                        f"Another training writes into {out}. Wait for it, or choose another directory."
-                    ) from None
-                time.sleep(0.5)
-        yield
 
 
 if __name__ == "__main__":

@@ -114,6 +114,24 @@ def read_set(source: SetSource) -> ImageSet:
     return ImageSet(" ".join(part for part in parts if part), source.kind, images)
 
 
+def read_sets(sources: Sequence[SetSource]) -> list[ImageSet]:
+    """The images of several sets, in their order.
+
+    Raises:
+        DatasetError: the faults of every set that cannot be used.
+    """
+    sets: list[ImageSet] = []
+    faults: list[str] = []
+    for source in sources:
+        try:
+            sets.append(read_set(source))
+        except DatasetError as error:
+            faults.append(str(error))
+    if faults:
+        raise DatasetError("\n".join(dict.fromkeys(faults)))
+    return sets
+
+
 def read_part(source: SetSource, names: Collection[str]) -> list[AnnotatedImage]:
     """Those images of a set that have such names, in the order in which :func:`read_set` has them.
 

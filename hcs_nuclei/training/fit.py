@@ -71,6 +71,11 @@ class FitSettings(BaseModel):
                 "a training that starts from a model has that model's encoder. Leave out either the encoder weights or "
                 "the model"
             )
+        if self.freeze_encoder and not given and not self.parent:
+            raise ValueError(
+                "an encoder that begins at random and is frozen learns nothing. Give encoder weights or a model to "
+                "start from, or leave it free"
+            )
         if self.keep_normalisation and not self.parent:
             raise ValueError("a training from nothing has no normalisations to keep. Leave that out, or name a model")
         return self

@@ -36,6 +36,8 @@ class Picture:
 def make_picture(shown: Shown) -> Picture:
     """The picture of one evaluated image, shrunk where it is large."""
     image = shown.pair.image.astype(np.float32)
+    known = np.isfinite(image)
+    image[~known] = image[known].min() if known.any() else 0
     scale = min(1.0, PICTURE_PX / max(image.shape))
     if scale < 1:
         shape = tuple(max(round(length * scale), 1) for length in image.shape)

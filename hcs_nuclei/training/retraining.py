@@ -29,7 +29,7 @@ from hcs_nuclei.training.comparison import (
     assemble,
     compare_images,
     read_part,
-    read_set,
+    read_sets,
 )
 from hcs_nuclei.training.evaluation import ComparedImage
 from hcs_nuclei.training.fit import HISTORY_FILE, read_history
@@ -75,10 +75,16 @@ def check_annotations(datasets: Sequence[Path], sources: Sequence[SetSource]) ->
         faults += [f"{dataset}: {fault}" for fault in found.faults]
         remarks += [f"{dataset}: {remark}" for remark in found.remarks]
         training += [pair for pair in found.images if pair.split in {"train", "val"}]
+    said = []
     if faults:
         listing = "\n".join(f"  {fault}" for fault in faults)
-        raise DatasetError(f"The annotations have {len(faults)} faults:\n{listing}\nMend or remove those images.")
-    sets = [read_set(source) for source in sources]
+        said = [f"The annotations have {len(faults)} faults:\n{listing}\nMend or remove those images."]
+    try:
+        sets = read_sets(sources)
+    except DatasetError as error:
+        said.append(str(error))
+    if said:
+        raise DatasetError("\n".join(said))
     taught = {_pixels(pair) for pair in training}
     double = [f"{one.name}: {pair.name}" for one in sets for pair in one.images if _pixels(pair) in taught]
     if double:

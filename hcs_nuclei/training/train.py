@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hcs_nuclei.errors import DatasetError
+from hcs_nuclei.errors import DatasetError, NothingAnnotatedError
 from hcs_nuclei.models.card import ModelCard, load_network, write_card, write_weights
 from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.segmentation.backend import import_keras
@@ -29,6 +30,7 @@ from hcs_nuclei.training.dataset import spoil
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
 from hcs_nuclei.training.field_statistics import field_statistics
 from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit, read_history
+from hcs_nuclei.training.place import alone_in, check_place
 from hcs_nuclei.training.report import REPORT_FILE, write_report
 from hcs_nuclei.training.tuning import tune
 
@@ -61,17 +63,20 @@ def train_model(
             way, and train on `val` too. What is then evaluated on `val` says nothing, and is called so.
 
     Raises:
-        DatasetError: a data set cannot be used, or has no such splits.
+        DatasetError: data sets cannot be used, or have no such splits; the message holds every fault of all of them.
         ModelError: there is no such model to take thresholds from.
+        OutputError: `out` cannot be made.
+        RunConflictError: another training writes there, or it holds the checkpoint of another one.
     """
+    check_place(out)
     settings = settings.for_this_machine()
     chosen = resolve_model(thresholds_of)[1] if thresholds_of is not None else None
-    training = _split(datasets, "train", modality, skip_faulty)
-    validation = _split(datasets, "val", modality, skip_faulty)
+    training, validation = _splits(datasets, ("train", "val"), modality, skip_faulty)
     if chosen is not None:
         training += validation
-    network = fit(training, validation, settings, out, verbose=verbose)
-    return finish_model(network, training, validation, out, settings, name=name, chosen=chosen)
+    with alone_in(out):
+        network = fit(training, validation, settings, out, verbose=verbose)
+        return finish_model(network, training, validation, out, settings, name=name, chosen=chosen)
 
 
 def finish_model(
@@ -152,16 +157,23 @@ def _spoilt(pair: AnnotatedImage, seed: int) -> npt.NDArray[np.float64]:
     return spoil(normalise(pair.image).astype(np.float64), np.random.default_rng(seed))
 
 
-def _split(datasets: Sequence[Path], split: str, modality: str | None, skip_faulty: bool) -> list[AnnotatedImage]:
-    pairs: list[AnnotatedImage] = []
-    lacking: list[str] = []
-    for dataset in datasets:
+def _splits(
+    datasets: Sequence[Path], splits: Sequence[str], modality: str | None, skip_faulty: bool
+) -> list[list[AnnotatedImage]]:
+    """The images of each split of all data sets; every fault of all of them is in the one error."""
+    found: list[list[AnnotatedImage]] = [[] for _ in splits]
+    lacking: list[list[str]] = [[] for _ in splits]
+    faults: dict[str, None] = {}  # a set that is none says so for each split
+    for dataset, (number, split) in product(datasets, enumerate(splits)):
         try:
-            pairs += read_annotations(dataset, split=split, modality=modality, skip_faulty=skip_faulty)
+            found[number] += read_annotations(dataset, split=split, modality=modality, skip_faulty=skip_faulty)
+        except NothingAnnotatedError as error:
+            lacking[number].append(str(error))
         except DatasetError as error:
-            if "holds no annotated images" not in str(error):
-                raise
-            lacking.append(str(error))
-    if not pairs:
-        raise DatasetError("\n".join(lacking))
-    return pairs
+            faults[str(error)] = None
+    for pairs, said in zip(found, lacking, strict=True):
+        if not pairs and len(said) == len(datasets):
+            faults |= dict.fromkeys(said)
+    if faults:
+        raise DatasetError("\n".join(faults))
+    return found
