@@ -240,14 +240,14 @@ def test_very_large_nuclei_are_shrunk_and_other_images_left() -> None:
     same = make_source(AnnotatedImage("s", (small > 0) * np.uint8(200), small, "", ""))
 
     assert shrunk.scale == 1
-    assert shrunk.image.shape == shrunk.labels.shape == pytest.approx((85, 107), abs=1)
-    assert np.sqrt(np.bincount(shrunk.labels.ravel())[1:] * 4 / np.pi) == pytest.approx([32, 32], rel=0.03)
+    assert shrunk.image.shape == shrunk.labels.shape == pytest.approx((107, 133), abs=1)
+    assert np.sqrt(np.bincount(shrunk.labels.ravel())[1:] * 4 / np.pi) == pytest.approx([40, 40], rel=0.03)
     assert shrunk.image[shrunk.labels > 0].mean() > 0.9 > 0.1 > shrunk.image[shrunk.labels == 0].mean()
     assert same.scale == 2.5
     np.testing.assert_array_equal(same.labels, small)
 
 
-@pytest.mark.parametrize(("radius", "scale"), [(6, 28 / 12), (10, 1.0), (25, 32 / 50)])
+@pytest.mark.parametrize(("radius", "scale"), [(6, 28 / 12), (10, 1.0), (25, 40 / 50)])
 def test_half_of_the_crops_are_made_as_the_image_will_be_looked_at(
     radius: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
