@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hcs_nuclei.errors import PlaneError
 from hcs_nuclei.plate import Plane
 from hcs_nuclei.sources.planes import check_parts, check_png, check_size
-from hcs_nuclei.sources.tiff import opened_tiff
+from hcs_nuclei.sources.tiff import opened_tiff, page_pixels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,7 +70,7 @@ def _png(data: bytes, name: str, page: int | None, numbers: bool) -> npt.NDArray
 
 def _tiff(data: bytes, name: str, wanted: int | None, numbers: bool) -> npt.NDArray[Any]:
     import numpy as np
-    from tifffile import PHOTOMETRIC, PLANARCONFIG
+    from tifffile import PHOTOMETRIC
 
     with opened_tiff(partial(io.BytesIO, data)) as tiff:
         every: list[Any] = list(tiff.pages)
@@ -88,9 +88,7 @@ def _tiff(data: bytes, name: str, wanted: int | None, numbers: bool) -> npt.NDAr
         check_size(plane, page.imagewidth, page.imagelength, page.samplesperpixel * page.imagedepth)
         check_size(plane, page.tilewidth or 1, page.tilelength or 1, page.samplesperpixel)
         check_parts(plane, page, tiff.filehandle.size)
-        image: npt.NDArray[Any] = np.asarray(page.asarray())
-        if page.samplesperpixel > 1 and page.planarconfig == PLANARCONFIG.SEPARATE:
-            image = np.moveaxis(image, 0, -1)
+        image = page_pixels(page)
         if numbers:
             return image
         if page.photometric == PHOTOMETRIC.PALETTE:

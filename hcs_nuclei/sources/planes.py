@@ -14,7 +14,7 @@ from hcs_nuclei.errors import PlaneError
 from hcs_nuclei.plate import Plane, RemoteFiles
 from hcs_nuclei.sources import ome_zarr_arrays
 from hcs_nuclei.sources.staging import shared_staging
-from hcs_nuclei.sources.tiff import opened_tiff
+from hcs_nuclei.sources.tiff import opened_tiff, page_pixels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,9 +165,7 @@ def _read_tiff(path: Path, plane: Plane) -> npt.NDArray[Any]:
 
     with opened_tiff(path) as tiff:
         page = _checked_page(tiff, plane)
-        image: npt.NDArray[Any] = np.asarray(page.asarray())
-        if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            image = np.moveaxis(image, 0, -1)
+        image = page_pixels(page)
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             image = np.iinfo(image.dtype).max - image
     return image

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from tifffile import TiffFile
 
 #: Where it lies, or what opens it where it lies at a URL.
@@ -32,3 +33,13 @@ def opened_tiff(source: TiffSource) -> Iterator[TiffFile]:
             yield stack.enter_context(tifffile.TiffFile(file))
     finally:
         logger.removeFilter(silence)
+
+
+def page_pixels(page: Any) -> npt.NDArray[Any]:
+    """The pixels of a tifffile page: (y, x), or (y, x, c) whichever way its channels are laid out in the file."""
+    import numpy as np
+    import tifffile
+
+    image: npt.NDArray[Any] = np.asarray(page.asarray())
+    apart = page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+    return np.moveaxis(image, 0, -1) if apart else image
