@@ -189,3 +189,6 @@ def test_a_given_image_that_is_none_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "holes.npy", np.full((3, 3), np.nan))
     with pytest.raises(SettingsError, match=r"holes\.npy has the shape \(3, 3\)"):
         read_reference(tmp_path / "holes.npy")
+    tifffile.imwrite(tmp_path / "stack.tif", np.ones((3, 4, 5), np.float32), photometric="minisblack")
+    with pytest.raises(SettingsError, match=r"stack\.tif has 3 pages"):
+        read_reference(tmp_path / "stack.tif")
