@@ -217,6 +217,30 @@ def test_a_fluorescence_field_full_of_nuclei_is_not_taken_for_brightfield() -> N
     assert to_grey(image.astype(np.uint16))[0, 0] < 2000
 
 
+def test_whether_nuclei_are_bright_can_be_told() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 3, (128, 128))
+    image[14:, 10:] += 900 + rng.normal(0, 30, (114, 118))  # nine tenths are nuclei
+    full = image.astype(np.uint16)
+
+    assert to_grey(full)[0, 0] > 800  # it looks like brightfield
+    assert to_grey(full, nuclei="bright") is full
+    np.testing.assert_array_equal(to_grey(np.stack([full] * 3, axis=2), nuclei="bright"), full)
+    dark = np.where(disks((128, 128), [(60, 60, 40)]) > 0, 100, 900)
+    np.testing.assert_array_equal(to_grey(1000 - dark), 1000 - dark)
+    np.testing.assert_array_equal(to_grey(1000 - dark, nuclei="dark"), dark)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_margin_without_light_does_not_make_an_image_light(dtype: Any) -> None:
+    """As where images were aligned or joined: a camera's offset of 1000 lies far above what is not there."""
+    labels = disks((256, 256), [(60, 60, 12), (150, 180, 12)])
+    image = (1000 + 300 * (labels > 0) + np.random.default_rng(0).normal(0, 5, labels.shape)).astype(dtype)
+    image[:, :4] = 0
+
+    np.testing.assert_array_equal(to_grey(image), image)
+
+
 @pytest.mark.parametrize("shape", [(5,), (4, 4, 5), (2, 4, 4, 3)])
 def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(y, x\)"):

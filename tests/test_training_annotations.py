@@ -19,6 +19,7 @@ from segmentation_samples import disks
 from hcs_nuclei.errors import DatasetError
 from hcs_nuclei.segmentation.normalise import to_grey
 from hcs_nuclei.training.annotations import AnnotatedImage, read_annotations, read_dataset
+from hcs_nuclei.training.label_images import Findings, checked_label_image
 
 TRUTH = disks((24, 32), [(8, 8, 5), (8, 19, 5), (18, 25, 4)])
 GREY = (TRUTH * 20 + 30).astype(np.uint8)
@@ -394,6 +395,29 @@ def test_numbers_far_beyond_the_nuclei_are_replaced_in_their_order(tmp_path: Pat
 
     np.testing.assert_array_equal(labels, np.array([0, 3, 1, 2])[TRUTH])
     assert labels.dtype == np.int32
+
+
+def test_numbers_beyond_what_a_float_can_tell_apart_stay_apart() -> None:
+    numbers = np.array([0, 2**60 + 1, 2**60 + 2], np.uint64)
+    findings = Findings()
+    labels = checked_label_image("a.tif", numbers[TRUTH % 3], TRUTH.shape, findings)
+
+    np.testing.assert_array_equal(labels, TRUTH % 3)
+    assert not findings.faults
+
+
+def test_a_field_of_fluorescence_that_is_nearly_all_nuclei_is_not_inverted(pairs: Path) -> None:
+    (image,) = (pairs / "images").glob("p.*")
+    light = np.where(np.arange(GREY.size).reshape(GREY.shape) % 10 > 0, 1000, 100).astype(np.uint16)
+    image.unlink()
+    tifffile.imwrite(image.with_suffix(".tif"), light)
+
+    def read(modality: str) -> npt.NDArray[Any]:
+        (pairs / "index.csv").write_text(f"name,split,modality\np,train,{modality}\n")
+        return read_annotations(pairs, split="train")[0].image
+
+    np.testing.assert_array_equal(read("fluorescence"), light)
+    np.testing.assert_array_equal(read(""), 1000 - light)
 
 
 def test_an_empty_label_image_is_an_image_without_nuclei(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,7 @@ def segment(
     model: str = DEFAULT,
     diameter_px: float | None = None,
     minimum_area_px: float = 20,
+    nuclei: Literal["bright", "dark"] | None = None,
 ) -> npt.NDArray[np.uint32]:
     """Label image of one field.
 
@@ -70,6 +71,7 @@ def segment(
         model: see :func:`load_model`.
         diameter_px: median nucleus diameter in px of the image; None estimates it on the image itself.
         minimum_area_px: smaller objects are debris, px².
+        nuclei: whether they are brighter or darker than what surrounds them; None tells it from how light the image is.
 
     Returns:
         (y, x) uint32, 1 … n without gaps, 0 = background.
@@ -81,7 +83,7 @@ def segment(
     if diameter_px is not None and not diameter_px > 0:
         raise ValueError(f"the diameter is {diameter_px} px; expected more than 0, or None to have it estimated")
     segmenter = load_model(model)
-    pixels = to_grey(image)
+    pixels = to_grey(image, nuclei=nuclei)
     if diameter_px is None:
         return segment_any_size(segmenter, pixels, minimum_area_px=minimum_area_px).labels
     return segmenter(pixels, diameter_px=diameter_px, minimum_area_px=minimum_area_px).labels

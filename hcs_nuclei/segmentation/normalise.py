@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ VALUE_RANGE = (-1.0, 4.0)
 #: Of 664 images of DSB2018 fluorescence reaches 0.19 (0.34 in the crowded sections of S-BSST265), brightfield begins
 #: at 0.82 and stained sections at 0.52. A grey image must be lighter: a field full of nuclei is no brightfield.
 LIGHT_COLOUR, LIGHT_GREY = 0.5, 0.7
+#: The same share below which an image is not light whose darkest value is left out: in noise alone it is 0.45.
+_FLAT = 1 / 3
 
 
 def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -51,11 +53,12 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.clip(pixels, *VALUE_RANGE, out=pixels)
 
 
-def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def to_grey(image: npt.NDArray[Any], *, nuclei: Literal["bright", "dark"] | None = None) -> npt.NDArray[Any]:
     """(y, x) of (y, x) or colour, nuclei brighter than what surrounds them; the dtype stays.
 
     Args:
         image: (y, x), (y, x, 3) or (y, x, 4), any integer or float dtype; the fourth channel is opacity and left out.
+        nuclei: whether they are brighter or darker than what surrounds them; None tells it from how light the image is.
 
     Colour with a light background is a stained section: of its colours red is what haematoxylin absorbs and eosin does
     not, so red is taken and inverted. Grey with a light background is brightfield, and inverted. Any other colour
@@ -69,22 +72,34 @@ def to_grey(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if image.dtype.kind == "b":
         image = image.astype(np.uint8)
     if image.ndim == 2:
-        return _inverted(image) if _is_light(image, LIGHT_GREY) else image
+        return _inverted(image) if _is_light(image, LIGHT_GREY, nuclei) else image
     if image.ndim != 3 or image.shape[2] not in (1, 2, 3, 4):
         raise ValueError(f"its shape is {image.shape}; expected (y, x) or colour (y, x, 3)")
     colours = image[..., : 3 if image.shape[2] >= 3 else 1]
     first = np.ascontiguousarray(colours[..., 0])
     if all(np.array_equal(first, colours[..., i]) for i in range(1, colours.shape[2])):
-        return to_grey(first)
-    return _inverted(first) if _is_light(first, LIGHT_COLOUR) else np.asarray(colours.max(axis=2))
+        return to_grey(first, nuclei=nuclei)
+    return _inverted(first) if _is_light(first, LIGHT_COLOUR, nuclei) else np.asarray(colours.max(axis=2))
 
 
-def _is_light(image: npt.NDArray[Any], share: float) -> bool:
+def _is_light(image: npt.NDArray[Any], share: float, nuclei: str | None) -> bool:
     known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
-    if not known.size:
+    if nuclei is not None or not known.size:
+        return nuclei == "dark"
+
+    def height(pixels: npt.NDArray[Any]) -> float:
+        """Of the median in the range of the pixels, from 0 to 1."""
+        low, middle, high = np.percentile(pixels, [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
+        return float((middle - low) / (high - low)) if high > low else 0.5
+
+    if height(known) <= share:
         return False
-    low, middle, high = np.percentile(known, [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
-    return bool(high > low and middle - low > share * (high - low))
+    # Where images were aligned or joined, a margin without light reaches below the darkest background.
+    darkest = known.min()
+    if not (image[[0, 0, -1, -1], [0, -1, 0, -1]] == darkest).any():
+        return True
+    lit = known[known > darkest]
+    return not lit.size or height(lit) >= _FLAT
 
 
 def _inverted(image: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -321,7 +321,9 @@ def _read(entry: _Entry, source: _Source) -> AnnotatedImage | None:
             else:
                 yield file, decoded
 
-    found = list(pixels(lambda data, file: to_grey(decode_image(data, file)), entry.images))
+    # A field full of nuclei may be as light as brightfield; of fluorescence it is known that it is none.
+    nuclei: Literal["bright"] | None = "bright" if entry.modality == "fluorescence" else None
+    found = list(pixels(lambda data, file: to_grey(decode_image(data, file), nuclei=nuclei), entry.images))
     # Of a label image with a palette the numbers are the nuclei, and the colours are for the eye.
     annotations = pixels(partial(decode_image, numbers=not source.one_mask_each), entry.annotations)
     if not found:
