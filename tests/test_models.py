@@ -224,6 +224,17 @@ def test_a_stored_model_is_found_by_name_identifier_and_hash(model: Path, wanted
     assert card.name == "assay-b"
 
 
+def test_a_name_that_several_models_have_names_none(model: Path) -> None:
+    first, second = _store(model, "assay-b"), _store(model, "other")
+    _edit_card(second, lambda card: card.update(name="assay-b", instances={"seed": 0.6}))
+    identifiers = [read_card(directory).identifier for directory in (first, second)]
+
+    with pytest.raises(ModelError, match=r"Several models are named 'assay-b': .*Give the identifier") as caught:
+        resolve_model("assay-b")
+    assert all(identifier in str(caught.value) for identifier in identifiers)
+    assert [resolve_model(identifier)[0] for identifier in identifiers] == [first, second]
+
+
 def test_a_model_is_found_by_its_directory(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(model.parent)
 

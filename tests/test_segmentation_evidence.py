@@ -75,6 +75,18 @@ def test_the_more_is_saturated_the_less_is_believed() -> None:
     assert believed[-1] == pytest.approx(LEAST)
 
 
+@pytest.mark.parametrize("gap", [np.nan, np.inf, -np.inf])
+def test_a_pixel_without_a_number_changes_nothing(gap: float) -> None:
+    image, labels = _field()
+    image = image.astype(np.float32)
+    y, x = np.argwhere(labels == 0)[0]
+    for spoilt in (np.minimum(image, np.quantile(image[labels > 0], 0.4)), ndimage.gaussian_filter(image, 9)):
+        expected = evidence(spoilt, labels)
+        spoilt[y, x] = gap
+        assert evidence(spoilt, labels) == pytest.approx(expected, abs=0.01)
+        assert expected < 0.7
+
+
 def test_without_nuclei_and_without_a_background_there_is_an_answer() -> None:
     flat = np.full((40, 40), 9, np.uint16)
 

@@ -141,6 +141,10 @@ def test_the_border_grows_with_the_nuclei() -> None:
     assert [widest(edge) for edge in (10, 30, 60)] == [2, 4, 6]
 
 
+def test_a_crop_from_the_middle_of_a_nucleus_is_as_deep_everywhere() -> None:
+    assert (make_targets(np.ones((64, 64), np.int32))[..., DISTANCE] == 1).all()
+
+
 def test_numbers_do_not_matter_nor_do_their_gaps() -> None:
     labels = crowded_scene(np.random.default_rng(2), (96, 96), (5, 12), 15)
     numbers = np.random.default_rng(3).permutation(60000)[: labels.max() + 1].astype(np.uint16) + 1

@@ -100,6 +100,32 @@ def test_the_same_run_gives_the_same_folder(finished: FinishedRun, handed_out: P
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(handed_out)).read_bytes()
 
 
+def test_fields_of_runs_of_one_name_are_files_of_their_own(finished: FinishedRun, tmp_path: Path) -> None:
+    _, other = copied(finished, tmp_path)
+    assert other.name == finished.run.name
+    chosen = export_fields([finished.run, other], tmp_path / "handed-out", number=16)
+
+    names = [row["name"] for row in _rows(tmp_path / "handed-out")]
+    assert len(chosen) == len(set(names)) == len(list((tmp_path / "handed-out" / "images").iterdir())) == 16
+
+
+def test_a_field_that_is_nearly_all_nuclei_comes_back(handed_out: Path, tmp_path: Path) -> None:
+    rows = _rows(handed_out)
+    name = rows[0]["name"]
+    image = tifffile.imread(handed_out / "images" / f"{name}.tif")
+    full = np.where(np.arange(image.size).reshape(image.shape) % 10 > 0, 1000, 100).astype(image.dtype)
+    tifffile.imwrite(handed_out / "images" / f"{name}.tif", full)
+    rows[0]["image_sha256"] = pixels_sha256(full)
+    with (handed_out / "index.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    _confirm(handed_out)
+    import_corrections(handed_out, tmp_path / "set")
+
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "set" / "images" / f"{name}.tif"), full)
+
+
 def test_treatments_are_named_and_spread_over(finished: FinishedRun, tmp_path: Path) -> None:
     _, run = copied(finished, tmp_path)
     layout = tmp_path / "layout.csv"

@@ -279,6 +279,23 @@ def test_pasted_nuclei_lie_across_and_beside_the_others(monkeypatch: pytest.Monk
     assert touching(1.0) > 20
 
 
+def test_nothing_small_is_left_of_a_nucleus_under_a_pasted_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "PASTE_SHARE", 1.0)
+    monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)
+    grid = disks((200, 200), [(y, x, 9) for y in range(20, 200, 24) for x in range(20, 200, 24)])
+
+    for _, labels in _crops(60, 128, (grid.astype(bool).astype(np.float32), grid)):
+        areas = np.bincount(labels.ravel())[1:]
+        assert areas[areas > 0].min(initial=12) >= 12
+
+
+def test_an_image_a_pixel_wide_that_is_shrunk_stays_one() -> None:
+    source = make_source(AnnotatedImage("a", np.ones((1, 20000), np.uint8), np.ones((1, 20000), np.int32), "", ""))
+
+    assert source.image.shape == source.labels.shape
+    assert source.image.shape[0] == 1
+
+
 def test_a_pasted_nucleus_is_as_bright_as_its_label_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "PASTE_SHARE", 1.0)
     monkeypatch.setattr(dataset, "EMPTY_SHARE", 0.0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
 from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, listed
+from hcs_nuclei.files import temporary_path
 
 SkipFaultyOption = Annotated[
     bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
@@ -35,6 +36,10 @@ def segment(
     ] = None,
     page: Annotated[
         int | None, typer.Option(min=1, help="Of files with several pages (channels, planes), which, from 1.")
+    ] = None,
+    nuclei: Annotated[
+        Literal["bright", "dark"] | None,
+        typer.Option(help="Whether nuclei are brighter or darker than around them; left out, told by the light."),
     ] = None,
 ) -> None:
     """Write a uint32 label image for each image; one CSV row an image on stdout."""
@@ -68,7 +73,7 @@ def segment(
     failed = False
     for image in images:
         try:
-            pixels = to_grey(_read(image, page))
+            pixels = to_grey(_read(image, page), nuclei=nuclei)
         except (PlaneError, ValueError) as error:
             failed = True
             print(f"hcs-nuclei: {image}: {error}", file=sys.stderr)
@@ -77,10 +82,14 @@ def segment(
         used = diameter or estimate_diameter(segmenter, [pixels])
         result = segmenter(pixels, diameter_px=used)
         target = out / f"{image.stem}.tif"
+        unfinished = temporary_path(target)
         try:
-            tifffile.imwrite(target, result.labels, compression="zlib", software=_SOFTWARE)
+            tifffile.imwrite(unfinished, result.labels, compression="zlib", software=_SOFTWARE)
+            unfinished.replace(target)
         except OSError as error:
             raise RunFailedError(f"The label image {target} cannot be written: {error.strerror}.") from None
+        finally:
+            unfinished.unlink(missing_ok=True)
         count = result.confidence.size
         mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
         rows.writerow([image, target, *pixels.shape, count, used or "", mean, ""])

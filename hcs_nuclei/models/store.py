@@ -93,8 +93,8 @@ def resolve_model(wanted: str = DEFAULT) -> tuple[Path, ModelCard]:
             model that is shipped or in the store, or a directory with a card.
 
     Raises:
-        ModelError: no such model, or its weights do not match its card. A promoted model that is missing or damaged is
-            never replaced by another.
+        ModelError: no such model, several of that name, or its weights do not match its card. A promoted model that is
+            missing or damaged is never replaced by another.
     """
     if wanted == DEFAULT:
         promotions = read_current().promotions
@@ -111,9 +111,13 @@ def resolve_model(wanted: str = DEFAULT) -> tuple[Path, ModelCard]:
     if as_path.is_dir():
         return as_path.resolve(), read_card(as_path)
     known = list(_known_models())
-    for directory, card in known:
-        if wanted in (card.name, card.identifier, card.sha256):
-            return directory, read_card(directory)
+    found = [one for one in known if wanted in (one[1].identifier, one[1].sha256)]
+    found = found or [one for one in known if wanted == one[1].name]
+    if len({card.sha256 for _, card in found}) > 1:
+        identifiers = ", ".join(card.identifier for _, card in found)
+        raise ModelError(f"Several models are named {wanted!r}: {identifiers}. Give the identifier of one of them.")
+    if found:
+        return found[0][0], read_card(found[0][0])
     names = ", ".join(f"{card.name} ({card.identifier})" for _, card in known)
     raise ModelError(
         f"There is no model {wanted!r}: it is no directory and not among {names}. See: hcs-nuclei models list"

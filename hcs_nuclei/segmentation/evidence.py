@@ -40,6 +40,7 @@ def evidence(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> float:
     inside = labels > 0
     if not inside.any():
         return 1.0
+    image = _without_gaps(image)
     saturated = np.count_nonzero(image[inside] >= image.max()) / np.count_nonzero(inside)
     width, near = outline_widths(image, labels)
     # Out of focus is what both call so: in tissue and in transmitted light the way to the background is long, and what
@@ -88,6 +89,14 @@ def outline_widths(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> t
         return float(np.median(np.sqrt(own) / diameter[seen]))
 
     return width(pixels[~inside]), width(pixels[near & ~inside])
+
+
+def _without_gaps(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`image` with its median where a value is none or infinite, as the network is shown it."""
+    known = np.isfinite(image) if image.dtype.kind == "f" else np.True_
+    if known.all() or not known.any():
+        return image
+    return np.where(known, image, np.median(image[known]))
 
 
 def _left(value: float, good: float, bad: float) -> float:

@@ -37,7 +37,9 @@ def make_targets(labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     targets[..., NUCLEUS] = inside
     meeting = _meeting_pixels(labels)
     targets[..., BORDER] = _border(labels, meeting)
-    distance = ndimage.distance_transform_edt(inside & ~meeting)
+    free = inside & ~meeting
+    # A crop from the middle of one nucleus has no pixel that a distance could be measured from.
+    distance = np.ones(free.shape) if free.all() else ndimage.distance_transform_edt(free)
     deepest = np.zeros(int(labels.max()) + 1)
     np.maximum.at(deepest, labels[inside], distance[inside])
     deepest[deepest == 0] = 1.0

@@ -69,7 +69,8 @@ def export_fields(runs: Paths, out: Path, *, number: int) -> list[ChosenField]:
         with (unfinished / INDEX_FILE).open("w", newline="", encoding="utf-8") as file:
             index = csv.DictWriter(file, INDEX_COLUMNS, lineterminator="\n")
             index.writeheader()
-            index.writerows(_write_field(unfinished, one) for one in chosen)
+            for one in chosen:
+                index.writerow(_write_field(unfinished, one))
         readme = resources.files("hcs_nuclei.training").joinpath("annotators.txt").read_text(encoding="utf-8")
         (unfinished / "README.txt").write_text(readme, encoding="utf-8")
         os.replace(unfinished, out)
@@ -134,7 +135,10 @@ def _write_field(folder: Path, chosen: ChosenField) -> dict[str, Any]:
         read_level(one.run / STORE, well, field, labels=is_labels)[timepoint] for is_labels in (False, True)
     )
     labels = dense(labels)
-    name = safe_name(f"{one.run.name}_{well}_f{field}" + (f"_t{timepoint}" if record.source.timepoints > 1 else ""))
+    place = f"_{well}_f{field}" + (f"_t{timepoint}" if record.source.timepoints > 1 else "")
+    name = safe_name(one.run.name) + place
+    if (folder / "images" / f"{name}.tif").exists():  # runs of one name, in other directories
+        name += "_" + hashlib.sha256(os.fsencode(one.run.resolve())).hexdigest()[:8]
     write_pair(folder, name, image, labels)
     return {
         "name": name,

@@ -193,7 +193,7 @@ def _described(rows: Sequence[Row], pairs: Mapping[str, AnnotatedImage], changed
     return [
         {
             **row,
-            "nuclei": str(np.unique(pairs[row["name"]].labels).size - 1),
+            "nuclei": str(np.count_nonzero(np.unique(pairs[row["name"]].labels))),
             "labels_sha256": pixels_sha256(dense(pairs[row["name"]].labels)),
             "labels": "changed" if row["name"] in changed else "confirmed",
             "imported": now,

@@ -58,7 +58,7 @@ def make_source(annotated: AnnotatedImage) -> Source:
     diameter = median_diameter(labels.astype(np.uint32))[0]
     scale = viewing_scale(diameter) if diameter else 1.0
     if diameter > LARGEST_PX:
-        shape = tuple(round(n * scale) for n in image.shape)
+        shape = tuple(max(1, round(n * scale)) for n in image.shape)
         image = resize(image, shape, order=1, anti_aliasing=True, preserve_range=True).astype(np.float32)
         labels = resize(labels, shape, order=0, anti_aliasing=False, preserve_range=True).astype(np.int32)
         scale = 1.0
@@ -133,7 +133,7 @@ def _paste(onto: Pair, other: Pair, rng: np.random.Generator) -> Pair:
     light = rim * (other[0] - ground) * gain
     lit = image + light if rng.random() < 0.5 else image * (1 - rim) + rim * ground + light
     labels = np.where(mask, other[1] + int(labels.max()), labels)
-    return lit, _number_apart(_without_remnants(labels))
+    return lit, _without_remnants(_number_apart(labels))
 
 
 def _without_remnants(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -145,6 +145,7 @@ def _number_apart(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """`labels` with a number of its own for every region: a nucleus and its mirror image are two nuclei to look at.
 
     With one number for both, no border would part them where they meet, and the depth of one would scale the other's.
+    A nucleus that is annotated in pieces is learnt piece by piece for the same reason, and judged as one.
     """
     return np.asarray(label(labels, connectivity=2), dtype=np.int32)
 
@@ -247,9 +248,9 @@ def fixed_crops(
         missing = [max(0, size - n) for n in image.shape]
         if any(missing):
             image = np.pad(image, [(0, m) for m in missing], mode="symmetric")
-            labels = _number_apart(np.pad(labels, [(0, m) for m in missing], mode="symmetric"))
+            labels = np.pad(labels, [(0, m) for m in missing], mode="symmetric")
         top, left = ((n - size) // 2 for n in image.shape)
         window = (slice(top, top + size), slice(left, left + size))
         images[i, ..., 0] = image[window]
-        targets[i] = make_targets(labels[window])
+        targets[i] = make_targets(_number_apart(labels[window]))
     return images, targets

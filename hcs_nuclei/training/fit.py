@@ -155,7 +155,8 @@ def fit(
 
     Everything that a resumed run needs is under ``out/checkpoint``; called again with the same arguments it goes on
     from the last finished epoch, on the same path as if it had not been stopped. `epochs`, `decay_epochs` and
-    `precision` may be others then. ``out/history.json`` holds the loss and accuracy of every epoch.
+    `precision` may be others then, but for mixed_float16, to and from which nothing leads. ``out/history.json`` holds
+    the loss and accuracy of every epoch.
 
     Raises:
         ModelError: the weights to start from cannot be used, or the checkpoint cannot be read.
@@ -174,7 +175,9 @@ def fit(
         jit_compile=False,
     )
     checkpoints = out / CHECKPOINT
-    identity = settings.model_dump(mode="json") | {"data_sha256": data_hash(training)}
+    # With mixed_float16 the loss is scaled, and the optimizer's state is another one.
+    scaled = settings.precision == "mixed_float16"
+    identity = settings.model_dump(mode="json") | {"data_sha256": data_hash(training), "loss_is_scaled": scaled}
     checkpoint.open_checkpoint(checkpoints, identity, may_differ=("epochs", "decay_epochs", "precision"))
     done = checkpoint.restore(network, checkpoints)
     if done > settings.epochs:
@@ -190,7 +193,7 @@ def fit(
         seed=settings.seed,
         calm_from_epoch=settings.epochs - settings.decay_epochs,
     )
-    history = _History(out / HISTORY_FILE)
+    history = _History(out / HISTORY_FILE, done)
 
     def begin_epoch(epoch: int, logs: dict[str, float] | None) -> None:
         history.begin()
@@ -285,9 +288,11 @@ def write_averaged(network: Any, path: Path) -> Weights:
 class _History:
     """Loss and metrics of every epoch, kept in a file so that curves survive an interruption."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, done: int) -> None:
         self._path = path
         self._begun = time.monotonic()
+        if len(before := read_history(path)) > done:  # epochs that no checkpoint knows will be gone through again
+            self._write(before[:done])
 
     def begin(self) -> None:
         self._begun = time.monotonic()
@@ -296,6 +301,9 @@ class _History:
         rows = read_history(self._path)[:epoch]
         figures = {k: float(v) for k, v in (logs or {}).items()}
         rows.append({"epoch": epoch + 1, **figures, "seconds": round(time.monotonic() - self._begun, 1)})
+        self._write(rows)
+
+    def _write(self, rows: list[dict[str, float]]) -> None:
         replace_file(self._path, json.dumps(rows, indent=1).encode())
 
 

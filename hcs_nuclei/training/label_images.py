@@ -100,7 +100,7 @@ def checked_label_image(
         return np.zeros(shape, np.int32)
     if labels.max() > labels.size:
         # Numbers are but names, and what counts by number makes arrays as long as the greatest of them.
-        order = np.unique(np.append(labels.ravel(), 0), return_inverse=True)[1]
+        order = np.unique(np.append(labels.ravel(), labels.dtype.type(0)), return_inverse=True)[1]
         labels = order[:-1].reshape(shape)
     labels = labels.astype(np.int32)
     present = np.flatnonzero(np.bincount(labels.ravel()))

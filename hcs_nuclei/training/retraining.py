@@ -21,6 +21,7 @@ from hcs_nuclei.errors import DatasetError, RunFailedError, UserError, listed
 from hcs_nuclei.models.card import ModelCard, read_card
 from hcs_nuclei.models.store import ModelReference
 from hcs_nuclei.training.annotations import AnnotatedImage, inspect_dataset
+from hcs_nuclei.training.checkpoint import last_epoch
 from hcs_nuclei.training.child import TrainingJob
 from hcs_nuclei.training.comparison import (
     Comparison,
@@ -32,7 +33,7 @@ from hcs_nuclei.training.comparison import (
     read_sets,
 )
 from hcs_nuclei.training.evaluation import ComparedImage
-from hcs_nuclei.training.fit import HISTORY_FILE, read_history
+from hcs_nuclei.training.fit import CHECKPOINT, HISTORY_FILE, read_history
 from hcs_nuclei.training.gate import GateSettings
 
 LOG_FILE = "training.log"
@@ -146,10 +147,13 @@ def epoch_in_words(row: Mapping[str, Any], epochs: int) -> str:
 def train_here(job: TrainingJob) -> None:
     """Do a job in a child process of this worker, and send each epoch as an event."""
     job.out.mkdir(parents=True, exist_ok=True)
-    told = 0
+    told, kept = 0, last_epoch(job.out / CHECKPOINT)
+    unkept = read_history(job.out / HISTORY_FILE)[kept:]  # the child begins by forgetting these
 
     def tell() -> int:
         rows = read_history(job.out / HISTORY_FILE)
+        if rows[kept:] == unkept:
+            rows = rows[:kept]
         for row in rows[told:]:
             emit_event(row)
         return len(rows)

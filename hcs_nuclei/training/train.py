@@ -106,7 +106,7 @@ def finish_model(
         parameters=network.count_params(),
         training={
             "images": len(training),
-            "nuclei": int(sum(np.unique(pair.labels).size - 1 for pair in training)),
+            "nuclei": int(sum(np.count_nonzero(np.unique(pair.labels)) for pair in training)),
             "data_sha256": data_hash(training),
             "settings": settings.model_dump(mode="json"),
             "epochs": len(history),
