@@ -53,7 +53,7 @@ types: $(STAMP) ## mypy, strict
 layers: $(STAMP) ## imports go downwards only
 	@$(BIN)/lint-imports --no-logo
 
-check: lint types layers test ## all of the above
+check: lint types layers test ## lint, types, layers and test
 
 format: $(STAMP) ## put every file into the format that lint asks for
 	@$(BIN)/ruff check --fix --select I .

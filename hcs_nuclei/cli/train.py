@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def train(
     data: Annotated[list[Path], typer.Option(metavar="DATASET", help="Annotated images with train and val splits.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model and its checkpoints are written.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the model and its checkpoints are written.")] = Path(
+        "model"
+    ),
     parent: Annotated[
         str | None, typer.Option("--from", metavar="MODEL", help="Model whose weights to start from; ID or DIR.")
     ] = None,
