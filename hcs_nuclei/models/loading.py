@@ -69,7 +69,8 @@ def segment(
         image: (y, x) or colour (y, x, 3), any integer or float dtype; made grey by
             :func:`hcs_nuclei.segmentation.normalise.to_grey`.
         model: see :func:`load_model`.
-        diameter_px: median nucleus diameter in px of the image; None estimates it on the image itself.
+        diameter_px: median nucleus diameter in px of the image; None estimates it on the image itself, and takes some
+            few specks of less than 10 px that are all there is for dust.
         minimum_area_px: smaller objects are debris, px².
         nuclei: whether they are brighter or darker than what surrounds them; None tells it from how light the image is.
 
