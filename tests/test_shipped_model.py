@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import ndimage
-from segmentation_samples import best_overlaps
+from segmentation_samples import best_overlaps, disks
 
 from hcs_nuclei.models.loading import load_model
-from hcs_nuclei.segmentation.diameter import estimate_diameter
+from hcs_nuclei.segmentation.diameter import segment_any_size, without_dust
 from hcs_nuclei.segmentation.predict import Segmentation
 from hcs_nuclei.simulate import simulate_field
 
@@ -22,8 +22,7 @@ Field = npt.NDArray[np.uint16]
 
 def _segment(image: npt.NDArray[Any]) -> Segmentation:
     """As ``hcs-nuclei segment`` does it: nothing is said of the size of the nuclei."""
-    segmenter = load_model()
-    return segmenter(image, diameter_px=estimate_diameter(segmenter, [image]))
+    return segment_any_size(load_model(), image)
 
 
 def _camera(light: npt.NDArray[np.float64], seed: int = 0) -> Field:
@@ -46,6 +45,28 @@ def _dust() -> Field:
     return field
 
 
+def _specks(width: float) -> Field:
+    """A dozen round specks on an even background, seen through a sharp lens."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = np.full(SHAPE, 200.0)
+    for _ in range(12):
+        far = np.hypot(y - rng.integers(10, SHAPE[0] - 10), x - rng.integers(10, SHAPE[1] - 10))
+        light[far <= width / 2] += rng.uniform(300, 6000)
+    return _camera(ndimage.gaussian_filter(light, 0.7), 5)
+
+
+def _fibres(width: float) -> Field:
+    rng = np.random.default_rng(6)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = np.full(SHAPE, 200.0)
+    for _ in range(12):
+        turn, down, right = rng.uniform(0, np.pi), y - rng.integers(SHAPE[0]), x - rng.integers(SHAPE[1])
+        across, along = right * np.cos(turn) - down * np.sin(turn), right * np.sin(turn) + down * np.cos(turn)
+        light[(np.abs(across) <= width / 2) & (np.abs(along) < 40)] += rng.uniform(300, 6000)
+    return _camera(ndimage.gaussian_filter(light, 0.7), 6)
+
+
 EMPTY: dict[str, Callable[[], npt.NDArray[Any]]] = {
     "all zero": lambda: np.zeros(SHAPE, np.uint16),
     "constant": lambda: np.full(SHAPE, 1234, np.uint16),
@@ -60,6 +81,11 @@ EMPTY: dict[str, Callable[[], npt.NDArray[Any]]] = {
         200 + 6 * ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 30, SHAPE), 12)
     ),
     "dust and hot pixels": _dust,
+    "specks of 3 px": lambda: _specks(3),
+    "specks of 5 px": lambda: _specks(5),
+    "specks of 7 px": lambda: _specks(7),
+    "fibres of 1 px": lambda: _fibres(1),
+    "fibres of 3 px": lambda: _fibres(3),
     "8-bit noise": lambda: np.random.default_rng(2).poisson(3, SHAPE).astype(np.uint8),
 }
 
@@ -67,6 +93,29 @@ EMPTY: dict[str, Callable[[], npt.NDArray[Any]]] = {
 @pytest.mark.parametrize("name", EMPTY)
 def test_a_field_without_nuclei_has_none(name: str) -> None:
     assert _segment(EMPTY[name]()).confidence.size == 0
+
+
+def _grid(shape: tuple[int, int], diameter: float, every: int, rows: int) -> Segmentation:
+    centres = [(y, x, diameter / 2) for y in range(every, every * (rows + 1), every) for x in range(every, 250, every)]
+    labels = disks(shape, centres).astype(np.uint32)
+    return Segmentation(labels, np.ones(labels.max(), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "diameter", "rows", "kept"),
+    [
+        pytest.param((256, 256), 6, 6, False, id="specks, however many"),
+        pytest.param((256, 256), 9, 1, True, id="small nuclei in a small image"),
+        pytest.param((1080, 1080), 9, 1, False, id="as many in a large field"),
+        pytest.param((1080, 1080), 9, 4, True, id="many small nuclei"),
+        pytest.param((1080, 1080), 14, 1, True, id="few nuclei of a usual size"),
+    ],
+)
+def test_specks_that_are_all_there_is_are_dust(shape: tuple[int, int], diameter: float, rows: int, kept: bool) -> None:
+    found = _grid(shape, diameter, 30, rows)
+
+    assert without_dust(found).confidence.size == (found.confidence.size if kept else 0)
+    assert without_dust(found).labels.any() == kept
 
 
 def _simulated(diameter: float, seed: int = 7, count: int = 30) -> tuple[Field, npt.NDArray[np.uint32]]:

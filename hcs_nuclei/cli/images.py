@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
 from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, listed
 from hcs_nuclei.files import temporary_path
+
+if TYPE_CHECKING:
+    from hcs_nuclei.segmentation.predict import Segmentation
 
 SkipFaultyOption = Annotated[
     bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
@@ -81,6 +84,8 @@ def segment(
             continue
         used = diameter or estimate_diameter(segmenter, [pixels])
         result = segmenter(pixels, diameter_px=used)
+        if diameter is None:
+            result = _without_dust(image, result)
         target = out / f"{image.stem}.tif"
         unfinished = temporary_path(target)
         try:
@@ -158,6 +163,20 @@ def _read(path: Path, page: int | None) -> Any:
     except OSError as error:
         raise PlaneError(f"cannot be read: {error.strerror}.", fault="missing") from None
     return decode_image(data, path.name, page=page)
+
+
+def _without_dust(image: Path, found: Segmentation) -> Segmentation:
+    from hcs_nuclei.segmentation.diameter import median_diameter, without_dust
+
+    nuclei = without_dust(found)
+    if dropped := found.confidence.size - nuclei.confidence.size:
+        size, _ = median_diameter(found.labels)
+        print(
+            f"hcs-nuclei: {image}: all that is there are {dropped} specks of {size:.1f} px, taken for dust and left "
+            f"out. If they are nuclei, say so with --diameter {size:.0f}.",
+            file=sys.stderr,
+        )
+    return nuclei
 
 
 def _is_ours(path: Path) -> bool:

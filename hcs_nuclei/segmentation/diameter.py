@@ -18,6 +18,10 @@ FIRST_PASS_SCALES = (1.0, 0.5)
 COARSER_GAIN, COARSER_DOUBT = 1.15, 0.03
 #: Below this an image shows too little at that scale to be asked, px of the network.
 _LEAST_PX = 48
+#: Objects of this median diameter are no nuclei (from 8 px on), px; nor are some few that are smaller than the third
+#: and cover less than that share of the image. The smallest nuclei of 664 annotated images measure 8.7 px (median of an
+#: image), and those below 10 px cover 0.007 at least.
+_SPECK_PX, _FEW, _FEW_PX, _FEW_SHARE = 7.0, 24, 10.0, 0.005
 
 
 def estimate_diameter(segmenter: Segmenter, images: Sequence[npt.NDArray[Any]]) -> float | None:
@@ -35,7 +39,20 @@ def estimate_diameter(segmenter: Segmenter, images: Sequence[npt.NDArray[Any]]) 
 
 def segment_any_size(segmenter: Segmenter, image: npt.NDArray[Any], *, minimum_area_px: float = 20) -> Segmentation:
     """Segment a raw (y, x) image of which nothing is known: the size of its nuclei is estimated on itself."""
-    return segmenter(image, diameter_px=estimate_diameter(segmenter, [image]), minimum_area_px=minimum_area_px)
+    diameter = estimate_diameter(segmenter, [image])
+    return without_dust(segmenter(image, diameter_px=diameter, minimum_area_px=minimum_area_px))
+
+
+def without_dust(found: Segmentation) -> Segmentation:
+    """`found`, or nothing where all that was found in an image of which nothing is known is some specks.
+
+    Specks look like nuclei seen from afar. Who knows that they are says how large nuclei are, and is believed.
+    """
+    diameter, count = median_diameter(found.labels)
+    few = count <= _FEW and diameter < _FEW_PX and np.count_nonzero(found.labels) < _FEW_SHARE * found.labels.size
+    if not few and diameter >= _SPECK_PX:
+        return found
+    return Segmentation(np.zeros_like(found.labels), found.confidence[:0])
 
 
 def _diameter_of(segmenter: Segmenter, image: npt.NDArray[Any]) -> tuple[float, int]:
