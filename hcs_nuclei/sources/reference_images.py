@@ -37,4 +37,4 @@ def read_reference(path: Path) -> npt.NDArray[Any]:
             f"The illumination image {path} has the shape {image.shape} and the type {image.dtype}, or holds what is "
             f"no number; {_EXPECTED}."
         )
-    return image
+    return np.asarray(image)
