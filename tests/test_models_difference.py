@@ -33,7 +33,7 @@ def test_cards_differ_where_their_values_do() -> None:
     assert card_differences(CARD, _other()) == [
         Difference("thresholds", "instances.seed", CARD.instances.seed, 0.4),
         Difference("data and settings", "settings.epochs", CARD.training["settings"]["epochs"], 3),
-        Difference("data and settings", "thresholds_of", None, "abc"),
+        Difference("data and settings", "thresholds_of", CARD.training.get("thresholds_of"), "abc"),
         Difference("figures", f"{split}.pooled_ap.0.50", CARD.evaluation[split]["pooled_ap"]["0.50"], 0.9),
     ]
 
@@ -65,7 +65,7 @@ def test_the_command_tells_them(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{CARD.name} ({CARD.identifier}) → {CARD.name} ({_other().identifier})"
     assert lines[1:4] == ["", "thresholds", f"  instances.seed  {CARD.instances.seed} → 0.4  (+0.25)"]
-    assert "  thresholds_of    - → abc" in lines
+    assert f"  thresholds_of    {CARD.training.get('thresholds_of', '-')} → abc" in lines
     assert main(["models", "diff", "default", "default", "--json", "-"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"models": [{"id": CARD.identifier, "name": CARD.name}] * 2, "differences": []}

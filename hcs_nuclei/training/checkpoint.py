@@ -66,12 +66,6 @@ def restore(network: Any, directory: Path) -> int:
         raise ModelError(
             f"The checkpoint {latest} cannot be read: {error}. Remove it to begin the training anew."
         ) from None
-    # Keras leaves out an optimizer's state of another form with no more than a warning.
-    if not int(network.optimizer.iterations):
-        raise ModelError(
-            f"The checkpoint {latest} holds no state for the optimizer that is to go on: it was written with another "
-            "precision. Give the --precision that the training began with, or remove it to begin the training anew."
-        )
     return _epochs(latest)
 
 

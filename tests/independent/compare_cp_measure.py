@@ -108,12 +108,20 @@ def measured_by_us(labels: npt.NDArray[np.uint32], image: npt.NDArray[np.uint8])
 
 def differences(ours: dict[str, npt.NDArray[Any]], theirs: dict[str, Floats]) -> list[Difference]:
     """One for each feature that both have."""
-    return [_difference(name, ours[name].astype(np.float64), theirs[name]) for name in ours if name in theirs]
+    both = {name: values.astype(np.float64) for name, values in ours.items() if name in theirs}
+    # Of a nucleus too small for a pair of pixels in one direction cp_measure says nothing of the others either.
+    textures = [values for name, values in both.items() if "_Texture_" in name]
+    if textures:
+        small = ~np.isfinite(textures).all(axis=0)
+        both |= {name: np.where(small, np.nan, v) for name, v in both.items() if "_Texture_" in name}
+    return [_difference(name, values, theirs[name]) for name, values in both.items()]
 
 
 def _difference(name: str, ours: Floats, theirs: Floats) -> Difference:
     known = np.isfinite(ours) & np.isfinite(theirs)
     apart, size = np.abs(ours - theirs)[known], np.abs(theirs)[known]
+    if name.endswith("_Orientation"):  # 90° and -90° are the same
+        apart = np.minimum(apart, 180 - apart)
     rounding = _ROUNDING * size.max(initial=0.0)
     share = np.divide(apart, size, out=np.where(apart <= rounding, 0.0, np.inf), where=size > rounding)
     unknown = int(np.count_nonzero(np.isfinite(ours) != np.isfinite(theirs)))
