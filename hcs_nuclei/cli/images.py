@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +12,7 @@ import typer
 
 from hcs_nuclei.cli.arguments import JsonOption, ReportOption, check_json, write_json
 from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, listed
-from hcs_nuclei.files import temporary_path
+from hcs_nuclei.files import replace_file
 
 if TYPE_CHECKING:
     from hcs_nuclei.segmentation.predict import Segmentation
@@ -87,14 +88,12 @@ def segment(
         if diameter is None:
             result = _without_dust(image, result)
         target = out / f"{image.stem}.tif"
-        unfinished = temporary_path(target)
+        tiff = io.BytesIO()
+        tifffile.imwrite(tiff, result.labels, compression="zlib", software=_SOFTWARE)
         try:
-            tifffile.imwrite(unfinished, result.labels, compression="zlib", software=_SOFTWARE)
-            unfinished.replace(target)
+            replace_file(target, tiff.getvalue())
         except OSError as error:
             raise RunFailedError(f"The label image {target} cannot be written: {error.strerror}.") from None
-        finally:
-            unfinished.unlink(missing_ok=True)
         count = result.confidence.size
         mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
         rows.writerow([image, target, *pixels.shape, count, used or "", mean, ""])

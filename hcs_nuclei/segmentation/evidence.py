@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from hcs_nuclei.segmentation.normalise import without_gaps
+
 #: Width of the nuclei's outlines as a share of their diameter, by their contrast to the whole background: up to the
 #: first an image is in focus, from the second on little but its place is known of a nucleus. As the model outlines
 #: them, 108 annotated fluorescence images have 0.17 (median) to 0.35; nuclei of 24 px blurred by 9 px have 0.47.
@@ -40,7 +42,7 @@ def evidence(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> float:
     inside = labels > 0
     if not inside.any():
         return 1.0
-    image = _without_gaps(image)
+    image = without_gaps(image)
     saturated = np.count_nonzero(image[inside] >= image.max()) / np.count_nonzero(inside)
     width, near = outline_widths(image, labels)
     # Out of focus is what both call so: in tissue and in transmitted light the way to the background is long, and what
@@ -89,14 +91,6 @@ def outline_widths(image: npt.NDArray[Any], labels: npt.NDArray[np.uint32]) -> t
         return float(np.median(np.sqrt(own) / diameter[seen]))
 
     return width(pixels[~inside]), width(pixels[near & ~inside])
-
-
-def _without_gaps(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`image` with its median where a value is none or infinite, as the network is shown it."""
-    known = np.isfinite(image) if image.dtype.kind == "f" else np.True_
-    if known.all() or not known.any():
-        return image
-    return np.where(known, image, np.median(image[known]))
 
 
 def _left(value: float, good: float, bad: float) -> float:

@@ -39,7 +39,7 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         low, high = _percentiles(image if image.dtype.kind == "u" else pixels)
     elif known.any():
         low, high = _percentiles(pixels[known])
-        pixels[~known] = np.median(pixels[known])  # most of a field is background
+        pixels = without_gaps(pixels)
     else:
         return np.zeros(pixels.shape, np.float32)
     contrast = max(high - low, NOISE_FLOOR * noise_level(pixels))
@@ -51,6 +51,14 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     pixels -= np.float32(low)
     pixels *= np.float32(1.0 / contrast)
     return np.clip(pixels, *VALUE_RANGE, out=pixels)
+
+
+def without_gaps(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(y, x) `image` with its median, for most of a field is background, where a value is none or infinite."""
+    known = np.isfinite(image) if image.dtype.kind == "f" else np.True_
+    if known.all() or not known.any():
+        return image
+    return np.where(known, image, np.median(image[known]))
 
 
 def to_grey(image: npt.NDArray[Any], *, nuclei: Literal["bright", "dark"] | None = None) -> npt.NDArray[Any]:
