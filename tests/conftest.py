@@ -1,7 +1,8 @@
-"""Shared fixtures: where the real sample data are, one cluster for all runs, and a finished run to look at."""
+"""Shared fixtures: where the real sample data are, one cluster for all, finished runs to look at, a command to run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import hypothesis
 import pytest
+from command_line import Run, Said
 from pipeline_runs import FinishedRun, make_finished_run, make_treated_run
+
+from hcs_nuclei.cli import main
 
 # A busy machine is slow now and then, and that is no fault of the code.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -66,3 +70,24 @@ def finished(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> FinishedR
 def treated(worker: Any, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A plate of 24 wells with treatments, gates and a column out of focus, and its run; only to be looked at."""
     return make_treated_run(worker, tmp_path_factory.mktemp("treated"))
+
+
+@pytest.fixture
+def plain_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting, model store or Prefect server of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith(("HCS_NUCLEI_", "PREFECT_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HCS_NUCLEI_HOME", str(tmp_path_factory.getbasetemp() / "no-models"))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path_factory.getbasetemp() / "no-prefect"))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process."""
+
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        return Said(status, *capsys.readouterr())
+
+    return call

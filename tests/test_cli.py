@@ -2,77 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import imagecodecs
-import numpy as np
 import psutil
 import pytest
-import tifffile
+from command_line import PROGRAM, Run, in_shell
 from pipeline_runs import FinishedRun, changed, copied, files_of, hidden_in, other_model, results_of, snapshot
 from test_public import HEAVY
 
-from hcs_nuclei.cli import main
 from hcs_nuclei.models.card import read_card
 from hcs_nuclei.models.store import SHIPPED
 from hcs_nuclei.simulate import simulate_plate
 
-PROGRAM = Path(sys.executable).with_name("hcs-nuclei")
-
-
-@pytest.fixture(autouse=True)
-def _plain_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No setting, model store or Prefect server of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith(("HCS_NUCLEI_", "PREFECT_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HCS_NUCLEI_HOME", str(tmp_path_factory.getbasetemp() / "no-models"))
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path_factory.getbasetemp() / "no-prefect"))
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Said]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in this process."""
-
-    def call(*arguments: object) -> Said:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return Said(status, *capsys.readouterr())
-
-    return call
-
-
-def in_shell(*arguments: object, timeout: float = 280, **environ: str) -> Said:
-    """Run a command as its own process, as a shell does."""
-    command = [str(PROGRAM), *(str(argument) for argument in arguments)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environ}, timeout=timeout, check=False
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
+pytestmark = pytest.mark.usefixtures("plain_surroundings")
 
 
 def test_help_names_every_command_and_loads_nothing_heavy() -> None:
@@ -105,195 +54,6 @@ def test_no_command_is_the_help(run: Run) -> None:
     said = run()
     assert said.status == 2
     assert "process" in said.out + said.err
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What the wrong calls are made with: a finished run's plate, and a directory that must stay as it is."""
-
-    plate: Path
-    folder: Path
-    out: Path
-
-
-def no_plate(scene: Scene) -> Sequence[object]:
-    (scene.folder / "notes").mkdir()
-    (scene.folder / "notes" / "readme.txt").write_text("no images here")
-    return "process", scene.folder / "notes", "--out", scene.out
-
-
-def empty_directory(scene: Scene) -> Sequence[object]:
-    (scene.folder / "empty").mkdir()
-    return "process", scene.folder / "empty", "--out", scene.out
-
-
-def absent_directory(scene: Scene) -> Sequence[object]:
-    return "process", scene.folder / "absent", "--out", scene.out
-
-
-def a_file(scene: Scene) -> Sequence[object]:
-    return "process", next(scene.plate.rglob("*.TIF")), "--out", scene.out
-
-
-def no_such_channel(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--channel", "Cy5"
-
-
-def ambiguous_channel(scene: Scene) -> Sequence[object]:
-    plate = simulate_plate(scene.folder, format="cellomics", wells=1, size=64).directory
-    return "process", plate, "--out", scene.out
-
-
-def output_is_a_file(scene: Scene) -> Sequence[object]:
-    scene.out.write_text("mine")
-    return "process", scene.plate, "--out", scene.out
-
-
-def output_in_the_plate(scene: Scene) -> Sequence[object]:
-    plate = shutil.copytree(scene.plate, scene.folder / scene.plate.name)
-    return "process", plate, "--out", plate / "TimePoint_1" / "out"
-
-
-def recipe_is_not_there(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--assay", scene.folder / "absent.yaml"
-
-
-def recipe_is_not_yaml(scene: Scene) -> Sequence[object]:
-    (scene.folder / "recipe.yaml").write_text("channel: [DAPI\n")
-    return "process", scene.plate, "--out", scene.out, "--assay", scene.folder / "recipe.yaml"
-
-
-def recipe_with_an_unknown_setting(scene: Scene) -> Sequence[object]:
-    (scene.folder / "recipe.yaml").write_text("segmentation: {diametre_px: 20}\n")
-    return "process", scene.plate, "--out", scene.out, "--assay", scene.folder / "recipe.yaml"
-
-
-def recipe_with_a_wrong_value(scene: Scene) -> Sequence[object]:
-    (scene.folder / "recipe.yaml").write_text("segmentation: {diameter_px: large}\n")
-    return "process", scene.plate, "--out", scene.out, "--assay", scene.folder / "recipe.yaml"
-
-
-def no_such_model(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--model", "better"
-
-
-def directory_without_model(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--model", scene.plate
-
-
-def tampered_model(scene: Scene) -> Sequence[object]:
-    model = other_model(scene.folder / "model")
-    weights = model / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    return "process", scene.plate, "--out", scene.out, "--model", model
-
-
-def two_plates_of_one_name(scene: Scene) -> Sequence[object]:
-    twin = shutil.copytree(scene.plate, scene.folder / "twin" / scene.plate.name)
-    return "process", scene.plate, twin, "--out", scene.out
-
-
-def one_of_several_is_none(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, scene.folder / "absent", "--out", scene.out
-
-
-def one_name_for_several(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, scene.plate, "--out", scene.out, "--plate-name", "P1"
-
-
-def no_such_cluster(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--cluster", "kubernetes"
-
-
-def json_goes_nowhere(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--json", scene.folder / "absent" / "result.json"
-
-
-def bad_pattern(scene: Scene) -> Sequence[object]:
-    return "process", scene.plate, "--out", scene.out, "--pattern", "(?P<site>[0-9]+)"
-
-
-REFUSED = {
-    no_plate: r"notes is not recognised as a plate\..*readme\.txt.*Tried:.*ImageXpress",
-    empty_directory: r"empty is empty: no file lies in it",
-    absent_directory: r"There is no directory .*absent",
-    a_file: r"is a file; a plate is a directory",
-    no_such_channel: r"Plate SIM-0001 has no channel 'Cy5'; found DAPI \(w1\), FITC \(w2\)\. .*--channel",
-    ambiguous_channel: r"has the channels d0, d1; none is named like a nuclear stain.*--channel",
-    output_is_a_file: r"out is a file; expected a directory",
-    output_in_the_plate: r"lies inside the plate .* only ever read",
-    recipe_is_not_there: r"absent\.yaml cannot be read: No such file",
-    recipe_is_not_yaml: r"recipe\.yaml is not YAML",
-    recipe_with_an_unknown_setting: r"segmentation\.diametre_px: no such setting",
-    recipe_with_a_wrong_value: r"segmentation\.diameter_px: .*number.*\(found 'large'\)",
-    no_such_model: r"There is no model 'better'.*hcs-nuclei models list",
-    directory_without_model: r"is not a model: it has no card\.json",
-    tampered_model: r"do not match their card: sha256 .* found, .* expected",
-    two_plates_of_one_name: r"Nothing was begun.*are both plate SIM-0001: they would share",
-    one_of_several_is_none: r"Nothing was begun.*There is no directory",
-    one_name_for_several: r"--plate-name names one plate; several were given",
-    no_such_cluster: r"No such cluster: 'kubernetes'\. Expected one of",
-    json_goes_nowhere: r"result\.json cannot be written",
-    bad_pattern: r"The pattern has the group site; known are",
-}
-
-
-@pytest.mark.parametrize("wrong", REFUSED, ids=lambda wrong: wrong.__name__)
-def test_a_wrong_call_is_refused_before_anything_is_written(
-    wrong: Callable[[Scene], Sequence[object]], finished: FinishedRun, tmp_path: Path, run: Run
-) -> None:
-    arguments = wrong(Scene(finished.plate, tmp_path, tmp_path / "out"))
-    before = files_of(tmp_path)
-    said = run(*arguments, "--no-prefect")
-    assert said.status == 2
-    assert re.search(REFUSED[wrong], said.err, re.DOTALL), said.err
-    # Unless a plate had to be opened first to know it.
-    lines = [line for line in said.err.splitlines() if line != "SIM-0001: 4 wells; starting workers"]
-    assert lines[0].startswith("hcs-nuclei: ")
-    assert "Traceback" not in said.err
-    assert said.out == ""
-    assert changed(before, files_of(tmp_path)) == set()
-    assert not (tmp_path / "out").exists() or (tmp_path / "out").is_file()
-
-
-USAGE = {
-    "unknown command": (["segmentate"], "No such command 'segmentate'"),
-    "unknown option": (["process", "P1", "--out", "out", "--chanel", "DAPI"], "No such option: --chanel"),
-    "no plate": (["process", "--out", "out"], "Missing argument 'PLATE'"),
-    "no output": (["process", "P1"], "Missing option '--out'"),
-    "no workers": (["process", "P1", "--out", "out", "--workers", "0"], "--workers"),
-    "no number": (
-        ["process", "P1", "--out", "out", "--workers", "many"],
-        "Invalid value for '--workers': Input should be a valid integer",
-    ),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE.keys())
-def test_a_call_that_cannot_be_read_is_a_usage_error(arguments: list[str], message: str, run: Run) -> None:
-    said = run(*arguments)
-    assert (said.status, said.out) == (2, "")
-    assert message in " ".join(said.err.replace("│", " ").split())
-    assert "Usage: hcs-nuclei" in said.err
-    assert "Traceback" not in said.err
-
-
-def test_an_unknown_variable_is_refused_and_a_known_one_used(
-    finished: FinishedRun, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HCS_NUCLEI_CHANEL", "DAPI")
-    said = run("process", finished.plate, "--out", tmp_path / "out")
-    assert said.status == 2
-    assert re.search(r"HCS_NUCLEI_CHANEL names no setting; expected HCS_NUCLEI_ and one of CHANNEL, ", said.err)
-    monkeypatch.delenv("HCS_NUCLEI_CHANEL")
-    monkeypatch.setenv("HCS_NUCLEI_CHANNEL", "Cy3")
-    assert "has no channel 'Cy3'" in run("process", finished.plate, "--out", tmp_path / "out").err
-    # An option counts more than a variable.
-    assert "has no channel 'Cy5'" in run("process", finished.plate, "--out", tmp_path / "out", "--channel", "Cy5").err
-    monkeypatch.delenv("HCS_NUCLEI_CHANNEL")
-    monkeypatch.setenv("HCS_NUCLEI_CLUSTER", "cloud")
-    assert "No such cluster: 'cloud'" in run("process", finished.plate, "--out", tmp_path / "out", "--no-prefect").err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_run_with_other_settings_is_said_and_left_alone(
@@ -451,122 +211,6 @@ def test_models_are_listed_and_shown(tmp_path: Path, run: Run, monkeypatch: pyte
     said = run("models", "show", "absent")
     assert said.status == 2
     assert "There is no model 'absent'" in said.err
-
-
-def test_segment_never_writes_over_an_image_or_a_label_image_of_another(
-    finished: FinishedRun, tmp_path: Path, run: Run
-) -> None:
-    image = shutil.copy2(next(finished.plate.rglob("*_w1.TIF")), tmp_path / "a.tif")
-    twin = shutil.copy2(image, tmp_path / "a.TIF")
-    before = snapshot(tmp_path)
-    said = run("segment", image, "--out", tmp_path)
-    assert (said.status, said.out) == (2, "")
-    assert "would take its place" in said.err
-    said = run("segment", image, twin, "--out", tmp_path / "labels")
-    assert (said.status, said.out) == (2, "")
-    assert "Several images are named a" in said.err
-    assert snapshot(tmp_path) == before
-
-
-def test_segment_writes_again_what_it_wrote_and_nothing_else(finished: FinishedRun, tmp_path: Path, run: Run) -> None:
-    field = finished.plate / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF"
-    (tmp_path / "out").mkdir()
-    raw = Path(shutil.copy2(field, tmp_path / "out" / "a.tif"))
-    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(tifffile.imread(field)))
-    before = raw.read_bytes()
-    said = run("segment", tmp_path / "a.png", "--out", tmp_path / "out")
-    assert (said.status, said.out) == (2, "")
-    assert "a.tif: there already, and not written by hcs-nuclei segment. Choose another --out" in said.err
-    assert raw.read_bytes() == before
-
-    raw.unlink()
-    for _ in range(2):
-        assert run("segment", tmp_path / "a.png", "--out", tmp_path / "out").status == 0
-    assert tifffile.imread(raw).max() > 0
-
-
-def test_segment_of_a_file_with_several_pages_asks_which(finished: FinishedRun, tmp_path: Path, run: Run) -> None:
-    field = tifffile.imread(finished.plate / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF")
-    tifffile.imwrite(tmp_path / "stack.tif", np.stack([field * 0, field]), photometric="minisblack")
-    said = run("segment", tmp_path / "stack.tif", tmp_path, "--out", tmp_path / "out")
-    assert said.status == 3
-    assert (
-        "stack.tif has 2 pages (channels, planes or time points); expected one image. Say which with --page" in said.err
-    )
-    assert "is a directory; expected a TIFF or PNG image" in said.err
-    counts = []
-    for page in (1, 2):
-        said = run("segment", tmp_path / "stack.tif", "--out", tmp_path / "out", "--page", page)
-        counts.append(int(next(csv.DictReader(io.StringIO(said.out)))["nuclei"]))
-    assert counts[0] == 0 < counts[1]
-
-
-def test_segment_takes_grey_and_colour_and_names_what_is_damaged(finished: FinishedRun, tmp_path: Path) -> None:
-    source = finished.plate / "TimePoint_1" / "SIM-0001_B02_s1_w1.TIF"
-    pixels: Any = tifffile.imread(source)
-    small = (pixels.astype(float) * 255 / pixels.max()).astype(np.uint8)
-    images = tmp_path / "images"
-    images.mkdir()
-    colour = np.stack([small, small // 2, small], axis=2)
-    (images / "grey.png").write_bytes(imagecodecs.png_encode(small))
-    (images / "rgb.png").write_bytes(imagecodecs.png_encode(colour))
-    tifffile.imwrite(images / "colour.tif", colour, photometric="rgb")
-    shutil.copy2(source, images / "field.TIF")
-    (images / "damaged.tif").write_bytes(source.read_bytes()[:3000])
-    tifffile.imwrite(images / "blank.tif", np.zeros((100, 120), np.uint16))
-    names = ["grey.png", "rgb.png", "colour.tif", "field.TIF", "damaged.tif", "absent.tif", "blank.tif"]
-
-    said = in_shell("segment", *(images / name for name in names), "--out", tmp_path / "labels")
-
-    assert said.status == 3
-    rows = list(csv.DictReader(io.StringIO(said.out)))
-    assert [Path(row["image"]).name for row in rows] == names
-    for row in rows:
-        label_file = tmp_path / "labels" / f"{Path(row['image']).stem}.tif"
-        if Path(row["image"]).stem in {"damaged", "absent"}:
-            assert row["error"]
-            assert not label_file.exists()
-            continue
-        labels: Any = tifffile.imread(label_file)
-        assert labels.dtype == np.uint32
-        assert labels.shape == (int(row["height"]), int(row["width"]))
-        assert np.unique(labels[labels > 0]).size == int(row["nuclei"]) == labels.max()
-        assert (row["error"], int(row["nuclei"]) > 0) == ("", Path(row["image"]).stem != "blank")
-    lines = said.err.splitlines()
-    assert [line.split(": ")[0] for line in lines] == ["hcs-nuclei", "hcs-nuclei"], said.err
-    assert "damaged.tif" in lines[0]
-    assert "absent.tif" in lines[1]
-
-
-def test_evaluate_a_folder_of_images_and_labels(finished: FinishedRun, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    (data / "images").mkdir(parents=True)
-    (data / "labels").mkdir()
-    rows = ["name,split"]
-    for well, split in (("B02", "test"), ("C02", "test"), ("C03", "train")):
-        shutil.copy2(finished.plate / "TimePoint_1" / f"SIM-0001_{well}_s1_w1.TIF", data / "images" / f"{well}.tif")
-        shutil.copy2(finished.truth / "labels" / f"{well}_f1.tif", data / "labels" / f"{well}.tif")
-        rows.append(f"{well},{split}")
-    (data / "index.csv").write_text("\n".join(rows) + "\n")
-    said = in_shell("evaluate", "--data", data, "--json", "-")
-    assert (said.status, said.err) == (0, "")
-    figures = json.loads(said.out)
-    truth = [tifffile.imread(data / "labels" / f"{well}.tif") for well in ("B02", "C02")]
-    assert (figures["images"], figures["nuclei"]) == (2, sum(np.unique(labels[labels > 0]).size for labels in truth))
-    assert figures["pooled_ap"]["0.50"] > 0.5
-
-
-def test_evaluate_names_what_it_cannot_use(tmp_path: Path, run: Run) -> None:
-    said = run("evaluate", "--data", tmp_path / "absent")
-    assert said.status == 2
-    assert "does not exist" in said.err
-    (tmp_path / "data" / "images").mkdir(parents=True)
-    (tmp_path / "data" / "labels").mkdir()
-    tifffile.imwrite(tmp_path / "data" / "images" / "a.tif", np.zeros((9, 9), np.uint8))
-    (tmp_path / "data" / "index.csv").write_text("name,split\na,test\n")
-    said = run("evaluate", "--data", tmp_path / "data")
-    assert said.status == 2
-    assert "a: no label image" in said.err
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_next_start_finishes_it(finished: FinishedRun, tmp_path: Path) -> None:
