@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 from command_line import Run, Said
 from pipeline_runs import FinishedRun, make_finished_run, make_treated_run
 
 from hcs_nuclei.cli import main
+from hcs_nuclei.simulate import simulate_field
 
 # A busy machine is slow now and then, and that is no fault of the code.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -91,3 +94,27 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Said(status, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def tiny_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two architectures that are built and trained at once, one of them under the name that has an encoder."""
+    from hcs_nuclei.segmentation import network as networks
+    from hcs_nuclei.segmentation.mobilenet import mobilenetv2_unet
+
+    monkeypatch.setitem(networks.ARCHITECTURES, "tiny", partial(networks.unet, filters=(4, 8), head_filters=4))
+    monkeypatch.setitem(
+        networks.ARCHITECTURES, "mobilenetv2-unet", partial(mobilenetv2_unet, filters=(8, 8, 8, 8), alpha=0.35)
+    )
+
+
+@pytest.fixture(scope="session")
+def training_images() -> list[Any]:
+    """Four simulated fields of 96 × 96 px as `AnnotatedImage`; only to be looked at."""
+    from hcs_nuclei.training import AnnotatedImage
+
+    fields = [simulate_field(np.random.default_rng(seed), size=96, nuclei=8, diameter_px=18) for seed in range(4)]
+    return [
+        AnnotatedImage(f"f{i}", field.images["DAPI"], field.labels.astype(np.int32), "train", "fluorescence")
+        for i, field in enumerate(fields)
+    ]
