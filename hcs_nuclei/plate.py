@@ -108,7 +108,7 @@ class Plane:
     fastest. `channel` is a :attr:`Channel.token`. `z` counts as the vendor does; `projection` marks the instrument's
     own projection over z. `timepoint` is the 0-based index on the time axis. `error` is the instrument's own word for
     a failed acquisition (CellVoyager's ``ERR`` records). `doubles` are other files that are there for the same plane
-    and not used.
+    and not used. `page_named` says whether metadata name the page; a file of which they do not has one.
     """
 
     channel: str
@@ -119,6 +119,7 @@ class Plane:
     projection: bool = False
     error: str = ""
     doubles: tuple[str, ...] = ()
+    page_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,44 @@ def test_a_workbook_with_a_list(tmp_path: Path) -> None:
     assert "only the sheet 'Sheet' is used, not 'Notes'" in layout.warnings[0]
 
 
+def test_a_value_over_merged_cells_is_that_of_each_and_a_title_of_none(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["The screen"], ["well", "compound", "concentration"], ["B03", "taxol", 1], ["C06", None, 2]):
+        sheet.append(row)
+    sheet.merge_cells("A1:C1")
+    sheet.merge_cells("B3:B4")
+    book.save(tmp_path / "list.xlsx")
+    assert values_of(read_layout(tmp_path / "list.xlsx", PLATE)) == {"B03": ["taxol", 1], "C06": ["taxol", 2]}
+
+    grid_sheet = book.create_sheet("Drug")
+    grid_sheet.append([None, *range(1, 13)])
+    for row in "ABCDEFGH":
+        grid_sheet.append([row, *(["DMSO"] if row == "B" else [])])
+    grid_sheet.merge_cells("B3:G4")
+    del book["Sheet"]
+    book.save(tmp_path / "grid.xlsx")
+    assert values_of(read_layout(tmp_path / "grid.xlsx", PLATE)) == {"B03": ["DMSO"], "C06": ["DMSO"]}
+
+
+def test_formulas_that_were_never_calculated_are_refused_by_their_cells(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["well", "compound", "concentration"], ["B03", "taxol", "=10*2"], ["C06", "taxol", 3]):
+        book.active.append(row)
+    book.save(tmp_path / "layout.xlsx")
+    with pytest.raises(LayoutError, match=r"formulas without values, in C2: .* save it again"):
+        read_layout(tmp_path / "layout.xlsx", PLATE)
+
+
+def test_a_stray_cell_far_below_is_no_layout_of_its_own(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["well", "compound"], ["B03", "taxol"]):
+        book.active.append(row)
+    book.active.cell(20_000, 2).value = " "
+    book.save(tmp_path / "layout.xlsx")
+    assert read_layout(tmp_path / "layout.xlsx", PLATE).wells == {"B03": {"Metadata_Compound": "taxol"}}
+
+
 def test_a_workbook_with_a_grid_on_each_sheet(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.remove(book.active)
@@ -186,6 +224,12 @@ def test_a_decimal_comma_that_may_be_a_thousand_stays_text_unless_another_value_
     told = columns_of("well;n\nB03;1,250\nC06;0,5\n", tmp_path)
     assert told["Metadata_n"] == ("float64", "", [1.25, 0.5])
     assert columns_of("well;n\nB03;1,250\nC06;3\n", tmp_path)["Metadata_n"][0] == "string"
+
+
+def test_points_beside_decimal_commas_are_thousands_and_no_number_is_guessed(tmp_path: Path) -> None:
+    layout = read_layout(written(tmp_path, "well;dose\nB03;1.000\nC06;2,5\n"), PLATE)
+    assert values_of(layout) == {"B03": ["1.000"], "C06": ["2,5"]}
+    assert "no dose can be read from it" in layout.warnings[0]
 
 
 NAMED = {

@@ -137,6 +137,35 @@ def test_names_alone_and_1536_wells(tmp_path: Path) -> None:
     assert [s.number for s in plate.wells[0].fields] == [0]
 
 
+def test_1536_wells_within_those_of_a_96_well_plate(tmp_path: Path) -> None:
+    for well in ("A01.a1", "A01.d4", "B07.c4"):
+        (tmp_path / name(well)).touch()
+    plate = open_plate(tmp_path)
+    assert [w.name for w in plate] == ["A01", "D04", "G28"]
+    assert plate.wells_in_format == 1536
+
+
+def test_two_plates_in_one_folder_are_refused(tmp_path: Path) -> None:
+    for file in (name("B02"), name("B03").replace("P_", "Q_")):
+        (tmp_path / file).touch()
+    with pytest.raises(NotAPlateError, match=r"holds images of 2 plates: P, Q\."):
+        open_plate(tmp_path)
+
+
+def test_one_lucky_name_makes_no_cellvoyager_plate(tmp_path: Path) -> None:
+    for file in (name("B02"), *(f"P_B0{column}_s1_w1.tif" for column in (2, 3, 4))):
+        (tmp_path / file).touch()
+    plate = open_plate(tmp_path)
+    assert (plate.vendor, len(plate.wells)) == ("imagexpress", 3)
+    assert plate.warnings[0].endswith(f"which well and field they are of: {name('B02')}.")
+
+
+def test_a_preview_does_not_stand_in_for_its_image(tmp_path: Path) -> None:
+    files = [name("B02"), name("B02", suffix="png"), name("B03", suffix="png")]
+    plate = open_plate(plate_of(tmp_path, [img("B02", 2, 2), img("B03", 2, 3)], files))
+    assert [w.name for w, _, _ in plate.missing_planes()] == ["B03"]
+
+
 # --- the CQ1 and its kin -----------------------------------------------------------------------------------------
 
 

@@ -245,3 +245,12 @@ def test_sites_that_lie_elsewhere_in_another_well_have_no_position(tmp_path: Pat
 def test_a_place_that_is_none(tmp_path: Path, x: object, y: object) -> None:
     place(tmp_path, "B02", 1, x, y)  # type: ignore[arg-type]
     assert open_plate(tmp_path).wells[0].fields[0].position_um is None
+
+
+def test_images_whose_names_tell_nothing_are_counted_and_said(tmp_path: Path) -> None:
+    plate = open_plate(touch(tmp_path, "P_B02_s1_w1.tif", "P_B03_s1_w1.tif", "P_c02_s1_w1.tif", "P_B04_s1_w1 (2).tif"))
+    assert [well.name for well in plate] == ["B02", "B03"]
+    assert plate.warnings == (
+        "2 images are not used, for their names do not say which well and field they are of: P_B04_s1_w1 (2).tif, "
+        "P_c02_s1_w1.tif.",
+    )

@@ -320,6 +320,33 @@ def test_one_acquisition_is_read_and_the_others_are_said(tmp_path: Path) -> None
     assert plate.warnings == ("3 images of further acquisitions are not read, such as B/02/0, B/03/0 and 1 more.",)
 
 
+def test_the_acquisition_is_that_of_the_plate_and_not_of_the_first_well(tmp_path: Path) -> None:
+    root = write_store(tmp_path, "0.4", fields=("0", "1"))
+    for path, numbers in zip(WELLS, ((7, 7), (3, 7), (3, 3)), strict=True):
+        images = [{"path": str(place), "acquisition": number} for place, number in enumerate(numbers)]
+        write_group(root / path, "0.4", {"well": {"images": images}})
+    plate = open_plate(root)
+    assert [(w.name, len(w.fields)) for w in plate] == [("B03", 1), ("AF48", 2)]
+    assert plate.warnings[-1] == "1 wells have no image of acquisition 3: B/02."
+
+
+def test_a_well_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    root = write_store(tmp_path, "0.4")
+    attributes = plate_attributes(WELLS)
+    attributes["plate"]["wells"].append({"path": "B/2", "rowIndex": 1, "columnIndex": 1})
+    write_group(root, "0.4", attributes)
+    with pytest.raises(NotAPlateError, match="lists the well B02 twice, also as B/2"):
+        open_plate(root)
+
+
+@pytest.mark.parametrize("acquisition", ["2", [1], True])
+def test_an_acquisition_that_is_no_number_costs_its_well(tmp_path: Path, acquisition: object) -> None:
+    root = write_store(tmp_path, "0.4")
+    write_group(root / "B/02", "0.4", {"well": {"images": [{"path": "0", "acquisition": acquisition}]}})
+    plate = open_plate(root)
+    assert {w.name for w, _, _ in plate.missing_planes()} == {"B02"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

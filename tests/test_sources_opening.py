@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,52 @@ def test_a_directory_without_images_names_one_of_its_files(tmp_path: Path) -> No
 def test_a_few_lucky_names_among_many_make_no_plate(tmp_path: Path) -> None:
     with pytest.raises(NotAPlateError, match="not recognised"):
         open_plate(touch(tmp_path, "figure_A01.tif", "one.tif", "two.tif"))
+
+
+def test_folders_that_are_not_entered_are_said_though_nothing_of_them_is_seen(tmp_path: Path) -> None:
+    plate, elsewhere = touch(tmp_path / "plate", "B02/f1.tif", "B03/f1.tif"), touch(tmp_path / "elsewhere", "f1.tif")
+    (plate / "B04").symlink_to(elsewhere)
+    pattern = r"(?P<well>[A-P]\d\d)/f(?P<field>\d)\.tif"
+    assert "The directory B04 is a link and is not entered." in open_plate(plate, pattern=pattern).warnings
+
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "TimePoint_1").symlink_to(elsewhere)
+    with pytest.raises(NotAPlateError, match=r"no file is seen in it .* The directory TimePoint_1 is a link"):
+        open_plate(only)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads every directory")
+def test_a_folder_of_the_plate_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    plate = touch(tmp_path, "TimePoint_1/P_B02_s1_w1.tif", "TimePoint_2/P_B02_s1_w1.tif")
+    (plate / "TimePoint_2").chmod(0)
+    try:
+        assert "TimePoint_2 cannot be read" in " ".join(open_plate(plate).warnings)
+    finally:
+        (plate / "TimePoint_2").chmod(0o755)
+
+
+def test_a_link_to_itself_costs_nothing_but_itself(tmp_path: Path) -> None:
+    plate = touch(tmp_path, "P_B02_s1_w1.tif")
+    (plate / "latest").symlink_to("latest")
+    assert [well.name for well in open_plate(plate)] == ["B02"]
+    assert "latest is a link to nothing." in open_plate(plate).warnings
+
+
+def test_names_that_are_no_text_are_passed_over_and_said(tmp_path: Path) -> None:
+    plate = touch(tmp_path, "P_B02_s1_w1.tif")
+    with open(os.fsencode(tmp_path) + b"/Pl\xb5_B03_s1_w1.tif", "wb"):
+        pass
+    opened = open_plate(plate)
+    assert [well.name for well in opened] == ["B02"]
+    assert opened.warnings == (
+        r"1 names are not UTF-8 and are passed over, such as Pl\xb5_B03_s1_w1.tif; give them other names.",
+    )
+
+
+def test_the_home_of_a_user_that_there_is_not_is_a_missing_directory() -> None:
+    with pytest.raises(NotAPlateError, match="There is no directory ~nobody-of-that-name/plate"):
+        open_plate("~nobody-of-that-name/plate")
 
 
 def test_two_plates_ask_to_choose(tmp_path: Path) -> None:

@@ -69,9 +69,32 @@ def test_several_planes_give_their_maximum(tmp_path: Path) -> None:
 
 def test_a_page_of_several(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([IMAGE, IMAGE + 7]), photometric="minisblack")
-    np.testing.assert_array_equal(read_image(tmp_path, [Plane("w1", "a.tif", page=1)]), IMAGE + 7)
+    np.testing.assert_array_equal(read_image(tmp_path, [Plane("w1", "a.tif", page=1, page_named=True)]), IMAGE + 7)
     with pytest.raises(PlaneError, match="has 2 pages; page 2"):
-        read_image(tmp_path, [Plane("w1", "a.tif", page=2)])
+        read_image(tmp_path, [Plane("w1", "a.tif", page=2, page_named=True)])
+
+
+@pytest.mark.parametrize("how", [{"photometric": "minisblack"}, {"imagej": True}], ids=["pages", "imagej"])
+def test_a_file_whose_name_is_of_one_plane_and_that_holds_several_is_not_cut_down(
+    tmp_path: Path, how: dict[str, object]
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([IMAGE] * 5), **how)
+    with pytest.raises(PlaneError, match=r"a\.tif holds 5 images .* and its name is of one") as caught:
+        read_image(tmp_path, [Plane("w1", "a.tif")])
+    assert caught.value.fault == "wrong-type"
+
+
+def test_a_preview_behind_an_image_is_no_second_one(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(IMAGE)
+        writer.write(IMAGE[::4, ::4], subfiletype=1)
+    np.testing.assert_array_equal(read_image(tmp_path, [Plane("w1", "a.tif")]), IMAGE)
+
+
+def test_compressions_that_no_microscope_uses_reach_no_decoder(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, compression="jpegxl")
+    with pytest.raises(PlaneError, match=r"a\.tif is compressed by JPEGXL; expected NONE, LZW, "):
+        read_image(tmp_path, [Plane("w1", "a.tif")])
 
 
 def test_white_is_zero_is_turned_over(tmp_path: Path) -> None:

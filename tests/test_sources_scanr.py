@@ -222,3 +222,9 @@ def test_damage_of_any_kind_is_a_plate_or_a_reason(tmp_path: Path, data: st.Data
     touch(tmp_path / "data", name("A1", 1), name("", 2))
     change_bytes(path, data)
     check_plate_or_reason(tmp_path)
+
+
+def test_a_well_counted_from_nought_is_on_no_plate_and_takes_no_others_place(tmp_path: Path) -> None:
+    plate = open_plate(touch(tmp_path, *(name("", number) for number in (0, 1, 2))))
+    assert [well.name for well in plate] == ["A01", "A02"]
+    assert "1 images have a well's number that is on no plate; not used." in plate.warnings

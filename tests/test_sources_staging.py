@@ -112,16 +112,36 @@ def test_places_and_urls_lead_to_each_other(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = tmp_path / f"hcs-nuclei-staged-{process.stdout.decode().strip()}-x"
-    own = tmp_path / f"hcs-nuclei-staged-{os.getpid()}-x"
-    for directory in (left, own):
-        directory.mkdir()
-        (directory / "a.tif").write_bytes(b"x")
-    Staging(parent=tmp_path)
+    words = (
+        "import os, signal, sys; from pathlib import Path; from hcs_nuclei.sources.staging import Staging;"
+        "print(Staging(parent=Path(sys.argv[1])).root, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    process = subprocess.run([sys.executable, "-c", words, str(tmp_path)], capture_output=True, text=True, check=False)
+    left = Path(process.stdout.strip())
+    assert left.is_dir()
+    elsewhere = tmp_path / "hcs-nuclei-staged-anothermachine-1-x"
+    elsewhere.mkdir()
+    own = Staging(parent=tmp_path)
+    other = Staging(parent=tmp_path)
 
     assert not left.exists()
-    assert own.exists()
+    assert own.root.exists()
+    assert elsewhere.exists()
+    own.close()
+    other.close()
+
+
+def test_a_copy_that_somebody_removed_is_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / "plate").mkdir()
+    (tmp_path / "plate" / "a.tif").write_bytes(b"x")
+    staging = Staging(parent=tmp_path)
+    remote = staging.remote(f"file://{tmp_path}/plate").list_files()
+    staging.bring(remote, ["a.tif"])
+    copy = staging.place_of(remote.url) / "a.tif"
+    copy.unlink()
+    staging.bring(remote, ["a.tif"])
+    assert copy.read_bytes() == b"x"
+    staging.close()
 
 
 def test_a_process_takes_its_copies_with_it(tmp_path: Path) -> None:

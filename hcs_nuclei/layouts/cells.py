@@ -6,14 +6,14 @@ import csv
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hcs_nuclei.errors import LayoutError
+from hcs_nuclei.errors import LayoutError, listed
 
 _DELIMITERS = "\t;,|"
 #: A plate of 1536 wells with a hundred columns has a megabyte; what is larger is another file.
@@ -95,27 +95,71 @@ def _cuts(path: Path, text: str) -> Iterator[tuple[Sheet, ...]]:
 
 
 def _worksheets(path: Path, content: bytes) -> list[Sheet]:
-    import openpyxl
-
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > 4 * _MAX_BYTES:
-            raise LayoutError(f"The table {path} unpacks to {unpacked:,} bytes; it is not read.")
+            entries = archive.infolist()
+            unpacked = sum(entry.file_size for entry in entries)
+            written = sum(entry.file_size for entry in entries if entry.filename.lower().endswith(".xml"))
+            if unpacked > 4 * _MAX_BYTES or written > _MAX_BYTES:
+                raise LayoutError(f"The table {path} unpacks to {unpacked:,} bytes; it is not read.")
+            sheets = [archive.read(entry) for entry in entries if "worksheets/" in entry.filename]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and validations that it does not know
-            book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-            return [_worksheet(sheet) for sheet in book.worksheets]
+            rows = {sheet.title: _rows(sheet) for sheet in _opened(content, data_only=True, read_only=True)}
+            if any(b"<f>" in sheet or b"<f " in sheet for sheet in sheets):
+                _refuse_uncalculated(path, content, rows)
+            if any(b"<mergeCell " in sheet for sheet in sheets):
+                for sheet in _opened(content):
+                    _fill_merged(rows[sheet.title], sheet.merged_cells.ranges)
+        return [Sheet(title, tuple(map(tuple, of_sheet))) for title, of_sheet in rows.items()]
     except LayoutError:
         raise
     except Exception as error:  # a damaged workbook raises whatever its damage leads to, from KeyError to zlib.error
         raise LayoutError(f"{path} cannot be read as an Excel workbook ({error}); save it again, or as CSV.") from None
 
 
-def _worksheet(sheet: Any) -> Sheet:
+def _opened(content: bytes, **how: bool) -> Iterator[Any]:
+    import openpyxl
+
+    yield from openpyxl.load_workbook(io.BytesIO(content), **how).worksheets
+
+
+def _rows(sheet: Any) -> list[list[str]]:
+    """The texts of a worksheet, without the empty cells at the end of each row: a stray cell far below costs little."""
     sheet.reset_dimensions()  # some programs write wrong ones
-    rows = islice(sheet.iter_rows(max_col=_MAX_COLUMNS, values_only=True), _MAX_ROWS)
-    return Sheet(sheet.title, tuple(tuple(_text(cell) for cell in row) for row in rows))
+    found = []
+    for row in islice(sheet.iter_rows(max_col=_MAX_COLUMNS, values_only=True), _MAX_ROWS):
+        last = max((place for place, cell in enumerate(row) if cell is not None), default=-1)
+        found.append([_text(cell) for cell in row[: last + 1]])
+    return found
+
+
+def _refuse_uncalculated(path: Path, content: bytes, rows: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Refuse formulas without their value, which programs other than Excel leave out when they write a workbook."""
+    lost = []
+    for sheet in _opened(content, read_only=True):
+        sheet.reset_dimensions()
+        for known, row in zip(rows[sheet.title], sheet.iter_rows(max_col=_MAX_COLUMNS), strict=False):
+            formulas = (cell for cell in row if cell.data_type == "f")
+            lost += [cell.coordinate for cell in formulas if not "".join(known[cell.column - 1 : cell.column])]
+    if lost:
+        raise LayoutError(
+            f"{path} has formulas without values, in {listed(lost)}: the program that wrote it did not calculate them. "
+            "Open it in Excel or LibreOffice and save it again, or write the values."
+        )
+
+
+def _fill_merged(rows: list[list[str]], ranges: Iterable[Any]) -> None:
+    """Give each cell of a merged range its value, but for a title, which has its rows for itself."""
+    for merged in ranges:
+        top, bottom, left, right = merged.min_row - 1, merged.max_row, merged.min_col - 1, merged.max_col
+        within = rows[top:bottom]
+        value = "".join(within[0][left : left + 1]) if within else ""
+        if not value or not any(cell for row in within for cell in (*row[:left], *row[right:])):
+            continue
+        for row in within:
+            row += [""] * (min(right, _MAX_COLUMNS) - len(row))
+            row[left:right] = [value] * len(row[left:right])
 
 
 def _text(cell: Any) -> str:

@@ -188,6 +188,8 @@ def _with_points(texts: dict[Position, str]) -> dict[Position, str]:
     with_comma = [t for t in texts.values() if re.fullmatch(r"[+-]?\d*,\d+([eE][+-]?\d+)?", t)]
     if not any(not re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", t) for t in with_comma):
         return texts
+    if any("." in t for t in texts.values()):  # 1.000 beside 2,5 is a thousand, or a slip: no number is guessed
+        return texts
     return {p: t.replace(",", ".") if t in with_comma else t for p, t in texts.items()}
 
 

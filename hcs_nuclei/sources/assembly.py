@@ -40,7 +40,7 @@ class Record(NamedTuple):
     """One plane as a vendor names it: 1-based row and column, the vendor's own field, time point and z.
 
     `path` is empty where the plane is not there or may not be read; `error` says why, where there is a word for it.
-    `page` is the page of a file that holds several planes.
+    `page` is the page of a file that holds several planes, `page_named` whether metadata say it.
     """
 
     row: int
@@ -53,6 +53,7 @@ class Record(NamedTuple):
     path: str
     error: str = ""
     page: int = 0
+    page_named: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,17 @@ def assemble_exactly(
     for key, r in unique.items():
         if r.channel in known and r.time in rank:
             cells[r.row, r.column, r.field].append(
-                Plane(r.channel, r.path, r.z, rank[r.time], r.page, r.projection, r.error, doubles.get(key, ()))
+                Plane(
+                    r.channel,
+                    r.path,
+                    r.z,
+                    rank[r.time],
+                    r.page,
+                    r.projection,
+                    r.error,
+                    doubles.get(key, ()),
+                    r.page_named,
+                )
             )
     order = {token: index for index, token in enumerate(tokens)}
     for planes in cells.values():
@@ -116,8 +127,8 @@ def assemble_regularly(records: Iterable[Record], expected: Mapping[Position, Co
         for time, channel, projection, z in kinds:
             key = (row, column, number, channel, time, z, projection)
             there = unique.get(key)
-            path, error, page = (there.path, there.error, there.page) if there else ("", "", 0)
-            planes.append(Plane(channel, path, z, rank[time], page, projection, error, doubles.get(key, ())))
+            path, error = (there.path, there.error) if there else ("", "")
+            planes.append(Plane(channel, path, z, rank[time], 0, projection, error, doubles.get(key, ())))
         cells[row, column, number] = planes
     return Assembly(_wells(cells, {}), tokens, times, warnings)
 
@@ -155,7 +166,7 @@ def plate_format(wells: Sequence[Well], rows: int = 0, columns: int = 0) -> int:
 
 def natural(text: str) -> list[tuple[bool, int, str]]:
     """Sort key by which w2 comes before w10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", text)]
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def ranges(numbers: Iterable[int]) -> str:

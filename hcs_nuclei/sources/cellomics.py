@@ -24,6 +24,7 @@ from hcs_nuclei.sources.assembly import (
     usual_fields,
 )
 from hcs_nuclei.sources.listing import Listing
+from hcs_nuclei.sources.promises import nameless_images
 
 # A field or a channel must be in the name: without either, it is anybody's.
 _NAME = re.compile(
@@ -55,6 +56,7 @@ def read(listing: Listing, reason: str) -> Plate:
     records = []
     prefixes: Counter[str] = Counter()
     others = []
+    used = []
     for path in listing.files:
         match = matched(path)
         where = position(match["well"]) if match else None
@@ -67,6 +69,7 @@ def read(listing: Listing, reason: str) -> Plate:
         if channel.startswith("o"):  # drawn overlays, not camera images
             continue
         prefixes[match["plate"]] += 1
+        used.append(path)
         there, error = listing.admit(path)
         records.append(Record(*where, int(match["field"] or 1), channel, 1, 0, False, there, error))
     _refuse(listing, records, prefixes, others)
@@ -81,7 +84,12 @@ def read(listing: Listing, reason: str) -> Plate:
         wells=assembly.wells,
         channels=tuple(Channel(token, token or "channel 1") for token in assembly.tokens),
         wells_in_format=plate_format(assembly.wells),
-        warnings=(*assembly.warnings, *listing.problems, *((ignored,) if others else ())),
+        warnings=(
+            *nameless_images(listing.tiffs, used),
+            *assembly.warnings,
+            *listing.problems,
+            *((ignored,) if others else ()),
+        ),
     )
 
 

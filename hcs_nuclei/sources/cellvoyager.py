@@ -22,8 +22,10 @@ names and the plate's regularity say what is expected.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import NamedTuple
 
-from hcs_nuclei.errors import NotAPlateError
+from hcs_nuclei.errors import NotAPlateError, listed
 from hcs_nuclei.plate import Channel, Plate
 from hcs_nuclei.sources.assembly import (
     Position,
@@ -37,11 +39,11 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.listing import BESIDE, Listing
 from hcs_nuclei.sources.numbered_wells import likely_columns, position_of
-from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, nameless_images, unnamed_images
 from hcs_nuclei.sources.yokogawa_measurement import Detail, read_channel_names, read_detail, read_measurement
 
 _NAME = re.compile(
-    r"(?P<plate>.+)_(?P<well>(?:A[A-F]|[A-Z])\d{2}(?:\.[a-d]\d)?)_T(?P<t>\d{4})F(?P<field>\d{3,4})L\d{2}A\d{2}"
+    r"(?P<plate>.+)_(?P<well>(?:A[A-F]|[A-Z])\d{2}(?:\.[a-d][1-4])?)_T(?P<t>\d{4})F(?P<field>\d{3,4})L\d{2}A\d{2}"
     r"Z(?P<z>\d{2,4})C(?P<channel>\d{2})\.(?:tif|png)",
     re.IGNORECASE,
 )
@@ -57,7 +59,7 @@ def recognise(listing: Listing) -> str | None:
     if data:
         return f"it holds {data}, the measurement record of CellVoyager"
     named = [path for path in listing.images if _matched(path)]
-    if not named:
+    if not named or 2 * len(named) < len(listing.images) - len(_references(listing)):
         return None
     return f"{len(named):,} images are named as CellVoyager names them, such as {named[0].rpartition('/')[2]}"
 
@@ -84,8 +86,8 @@ def read(listing: Listing, reason: str) -> Plate:
             *measurement.warnings,
         )
         known = {r.path for r in measurement.records}
-        columns = _columns(listing, detail)
-        extra = [r for path in listing.images if path not in known and (r := _named(path, columns))]
+        places = _Places.of(listing, detail)
+        extra = [r for path in listing.images if path not in known and (r := _named(path, places))]
         warnings += unnamed_images([r.path for r in extra], data)
     else:
         reason += "; there is no MeasurementData.mlf"
@@ -148,26 +150,48 @@ def _matched(path: str) -> re.Match[str] | None:
 
 def _records_by_name(listing: Listing, detail: Detail) -> tuple[list[Record], tuple[str, ...]]:
     """A record of each image, and what is said where wells had to be counted on a plate of unknown size."""
-    records = []
-    columns = _columns(listing, detail)
+    records, used = [], []
+    prefixes: Counter[str] = Counter()
+    places = _Places.of(listing, detail)
     for path in listing.images:
-        record = _named(path, columns)
+        record = _named(path, places)
         if record is not None:
+            used.append(path)
+            prefixes[str(m["plate"]) if (m := _NAME.fullmatch(path.rpartition("/")[2])) else ""] += 1
             there, error = listing.admit(path)
             records.append(record._replace(path=there, error=error))
     if not records:
         raise NotAPlateError(f"No image of {listing.root} has the name of a well that is on a plate.")
+    if len(prefixes) > 1:
+        raise NotAPlateError(
+            f"{listing.root} holds images of {len(prefixes)} plates: {listed(sorted(prefixes))}. "
+            "Put each into a directory of its own, or choose one with a pattern."
+        )
+    nameless = nameless_images(listing.images, used)
     if detail.columns or not _numbers(listing):
-        return records, ()
+        return records, nameless
     return records, (
-        f"The images have their wells' numbers in their names. Wells are counted row by row in {columns} columns, a "
-        "guess: no smaller plate has them all.",
+        *nameless,
+        f"The images have their wells' numbers in their names. Wells are counted row by row in {places.columns} "
+        "columns, a guess: no smaller plate has them all.",
     )
 
 
-def _columns(listing: Listing, detail: Detail) -> int:
-    """Columns of the plate on which the CQ1 counts wells."""
-    return detail.columns or likely_columns(_numbers(listing))
+class _Places(NamedTuple):
+    """How the names of a plate's images count wells.
+
+    `columns` are those of the plate on which the CQ1 counts, `parts` how many rows and columns of wells a 1536-well
+    plate has within each well of the plate by which it is named: two of one with 384, four of one with 96.
+    """
+
+    columns: int
+    parts: int
+
+    @classmethod
+    def of(cls, listing: Listing, detail: Detail) -> _Places:
+        matches = (_NAME.fullmatch(path.rpartition("/")[2]) for path in listing.images)
+        inner = "".join(match["well"].partition(".")[2].lower() for match in matches if match)
+        return cls(detail.columns or likely_columns(_numbers(listing)), 4 if set(inner) & set("cd34") else 2)
 
 
 def _numbers(listing: Listing) -> list[int]:
@@ -175,26 +199,27 @@ def _numbers(listing: Listing) -> list[int]:
     return [int(match["number"]) for match in matches if match]
 
 
-def _named(path: str, columns: int) -> Record | None:
+def _named(path: str, places: _Places) -> Record | None:
     """What the name at the end of `path` says; None where it is no image's or its well is on no plate."""
     match = _matched(path)
     if match is None:
         return None
     numbered = match.re is _CQ1_NAME
-    where = position_of(int(match["number"]), columns) if numbered else _well(match["well"])
+    where = position_of(int(match["number"]), places.columns) if numbered else _well(match["well"], places.parts)
     if where is None:
         return None
     token, z = f"C{int(match['channel']):02d}", int(match["z"])
     return Record(*where, int(match["field"]), token, int(match["t"]), z, numbered and z == 0, path)
 
 
-def _well(name: str) -> Position | None:
-    """``B03``, or on 1536-well plates ``A01.b2``: the second row and column within the 384-well position."""
+def _well(name: str, parts: int) -> Position | None:
+    """``B03``, or on 1536-well plates ``A01.b2``: the second row and column within the position, which has `parts`."""
     outer, _, inner = name.partition(".")
     where = position(outer)
     if where is None or not inner:
         return where
-    return 2 * where[0] - 1 + (inner[0].lower() == "b"), 2 * where[1] - 1 + (inner[1] == "2")
+    row, column = "abcd".index(inner[0].lower()), int(inner[1]) - 1
+    return parts * (where[0] - 1) + row + 1, parts * (where[1] - 1) + column + 1
 
 
 def _name_in_files(listing: Listing) -> str:

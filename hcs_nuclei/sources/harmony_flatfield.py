@@ -55,7 +55,7 @@ def read_flat_fields(path: Path) -> dict[int, HarmonyFlatField | ProfileError]:
             continue
         try:
             flat_field = _flat_field(_nested(profile) if len(profile) else profile.text or "")
-        except (ValueError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
+        except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError) as error:
             found[int(channel)] = ProfileError(f"it cannot be understood ({error})")
             continue
         if flat_field is not None:

@@ -37,6 +37,7 @@ class IndexedImage(NamedTuple):
     state: str
     position_um: tuple[float, float] | None
     page: int = 0
+    page_named: bool = False
 
 
 @dataclass
@@ -123,6 +124,7 @@ def _add_image(index: HarmonyIndex, values: dict[str, str]) -> None:
             state=values.get("State", ""),
             position_um=_position(values),
             page=int(values.get("BufferNo") or 0),
+            page_named=bool(values.get("BufferNo")),
         )
     )
 

@@ -36,7 +36,7 @@ from hcs_nuclei.sources.htd import Promise, read_promise
 from hcs_nuclei.sources.imagexpress_sites import with_positions
 from hcs_nuclei.sources.listing import Listing
 from hcs_nuclei.sources.metaseries import PlaneTags, read_tags
-from hcs_nuclei.sources.promises import absent_channels, absent_times
+from hcs_nuclei.sources.promises import absent_channels, absent_times, nameless_images
 
 _NAME = re.compile(
     r"^(?P<plate>.+)_(?P<well>(?:A[A-F]|[A-Z])\d{2})(?:_s(?P<site>\d{1,5}))?(?:_w(?P<channel>\d{1,2}?))?(?P<thumb>_thumb)?"
@@ -67,7 +67,7 @@ def read(listing: Listing, reason: str) -> Plate:
     Raises:
         NotAPlateError: no image has a MetaXpress name, or the names are of several plates.
     """
-    records, name = _records(listing)
+    records, name, nameless = _records(listing)
     htd = listing.named(".htd")
     promise = read_promise(listing.local(htd[0])) if htd and listing.admit(htd[0])[0] else None
     expected: Mapping[Position, Collection[int]] = (
@@ -77,7 +77,7 @@ def read(listing: Listing, reason: str) -> Plate:
     wells, unplaced = with_positions(listing, assembly.wells)
     tags = _tags(listing, assembly)
     channels = tuple(Channel(token, _channel_name(token, promise, tags[token])) for token in assembly.tokens)
-    warnings = (*assembly.warnings, *unplaced, *listing.problems)
+    warnings = (*nameless, *assembly.warnings, *unplaced, *listing.problems)
     absent: tuple[Absence, ...] = ()
     extra: list[Record] = []
     expected_from: Literal["metadata", "regularity"] = "regularity"
@@ -112,11 +112,13 @@ def read(listing: Listing, reason: str) -> Plate:
     )
 
 
-def _records(listing: Listing) -> tuple[list[Record], str]:
+def _records(listing: Listing) -> tuple[list[Record], str, tuple[str, ...]]:
+    """A record of each image, the plate's name, and what is said of images whose names tell nothing."""
     folders: dict[str, tuple[int, int, bool]] = {}
     stacks = {match["before"] or "" for path in listing.tiffs if (match := _STEP.fullmatch(path.rpartition("/")[0]))}
     prefixes: Counter[str] = Counter()
     records = []
+    used = []
     for path in listing.tiffs:
         folder = path.rpartition("/")[0]
         match = _matched(path)
@@ -127,6 +129,7 @@ def _records(listing: Listing) -> tuple[list[Record], str]:
             folders[folder] = _place(folder, stacks)
         time, z, projection = folders[folder]
         prefixes[match["plate"]] += 1
+        used.append(path)
         token = f"w{int(match['channel'])}" if match["channel"] else ""
         there, error = listing.admit(path)
         records.append(
@@ -143,7 +146,7 @@ def _records(listing: Listing) -> tuple[list[Record], str]:
             f"{listing.root} holds images of {len(prefixes)} plates: {listed(sorted(prefixes))}. "
             "Put each into a directory of its own, or choose one with a pattern."
         )
-    return records, next(iter(prefixes))
+    return records, next(iter(prefixes)), nameless_images(listing.tiffs, used)
 
 
 def _matched(path: str) -> re.Match[str] | None:

@@ -31,7 +31,7 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.incell_index import XdceIndex, planned_planes, read_xdce
 from hcs_nuclei.sources.listing import Listing
-from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, nameless_images, unnamed_images
 
 _NAME = re.compile(
     r"(?P<row>A[A-F]|[A-Z])\s*-\s*(?P<column>\d{1,2})\s*\(fld\s*(?P<field>\d{1,5})(?:\s+wv\s+(?P<wave>.+?))?"
@@ -205,6 +205,7 @@ def _read_by_names(listing: Listing, reason: str) -> Plate:
         wells_in_format=plate_format(assembly.wells),
         warnings=(
             *(f"{error}; what is expected comes from the images' names." for error in _refused_indices(listing)),
+            *nameless_images(listing.tiffs, (path for path in listing.tiffs if _named(path))),
             *assembly.warnings,
             *listing.problems,
         ),

@@ -88,6 +88,11 @@ class Listing:
         """Image of each lower-case path without its suffix: metadata may say .tif where the disk has .PNG."""
         return {posixpath.splitext(name)[0].lower(): name for name in reversed(self.images)}
 
+    def _is_usual(self, image: str) -> bool:
+        """Whether nearly all images are PNGs, or TIFFs, as `image` is: if not, it is a preview of another."""
+        alike = len(self.images) - len(self.tiffs) if _is_png(image) else len(self.tiffs)
+        return alike > 2 * (len(self.images) - alike)
+
     def named(self, *suffixes: str) -> tuple[str, ...]:
         """Files that end in one of `suffixes` (lower case), the outermost first."""
         return tuple(sorted((n for n in self.files if n.lower().endswith(suffixes)), key=lambda n: (n.count("/"), n)))
@@ -111,12 +116,15 @@ class Listing:
         if path.startswith(("/", "../")) or path == ".." or re.match(r"[A-Za-z]:|[a-z]+://", plain):
             return "", f"the metadata name {name!r}, which is outside the plate directory; it is not read"
         if path not in self._present:
-            path = self._by_stem.get(posixpath.splitext(path)[0].lower(), "")
+            found = self._by_stem.get(posixpath.splitext(path)[0].lower(), "")
+            path = found if _is_png(found) == _is_png(path) or self._is_usual(found) else ""
         return self.admit(path) if path else ("", "")
 
 
 def survey(start: Path) -> list[Listing]:
     """The listings at and below `start` (absolute, resolved), the one rooted in `start` first where it has files.
+
+    One without files is of directories that were not entered.
 
     Raises:
         NotAPlateError: `start` cannot be read, or far too many directories lie below it.
@@ -143,7 +151,15 @@ def survey(start: Path) -> list[Listing]:
                 f"The directory {folder} cannot be read ({error.strerror}); its images are not seen."
             )
             continue
+        unnamable = [name for name, _, _ in entries if not _is_text(name)]
+        if unnamable:
+            shown = os.fsencode(min(unnamable)).decode("utf-8", "backslashreplace")
+            problems[group].append(
+                f"{len(unnamable):,} names are not UTF-8 and are passed over, such as {shown}; give them other names."
+            )
         for name, is_folder, is_link in entries:
+            if not _is_text(name):
+                continue
             path = f"{folder}/{name}" if folder else name
             if not is_folder:
                 files[group].append(path)
@@ -153,7 +169,21 @@ def survey(start: Path) -> list[Listing]:
                 problems[group].append(f"The directory {path} is a link and is not entered.")
             elif path.count("/") < MAX_DEPTH and not name.lower().endswith(".zarr"):
                 pending.append(path)
-    return [_listing(start, group, files[group], links[group], problems[group]) for group in sorted(files)]
+    groups = sorted({*files, *problems})
+    return [_listing(start, group, files[group], links[group], problems[group]) for group in groups]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can stand in tables and on pages."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_png(name: str) -> bool:
+    return name.lower().endswith(".png")
 
 
 def _beside(folder: str, name: str) -> str:
@@ -171,7 +201,14 @@ def plate_folder(folder: str) -> str:
 def _scan(folder: Path) -> list[tuple[str, bool, bool]]:
     with os.scandir(folder) as entries:
         # Hidden names are markers and thumbnails' caches, never a vendor's images.
-        return [(e.name, e.is_dir(), e.is_symlink()) for e in entries if not e.name.startswith(".")]
+        return [(e.name, _is_folder(e), e.is_symlink()) for e in entries if not e.name.startswith(".")]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to what may not be looked at, or to itself
+        return False
 
 
 def _listing(start: Path, group: str, files: list[str], links: set[str], problems: list[str]) -> Listing:

@@ -193,7 +193,8 @@ def _records(listing: Listing, metadata: OmeMetadata) -> Iterator[Record]:
                 )
             z, channel, time = key
             page = source.page if source else 0
-            yield Record(sample.row, sample.column, sample.field, f"C{channel}", time, z, False, path, error, page)
+            where = sample.row, sample.column, sample.field
+            yield Record(*where, f"C{channel}", time, z, False, path, error, page, page_named=True)
 
 
 def _places(image: OmeImage) -> Iterator[tuple[int, int, int]]:

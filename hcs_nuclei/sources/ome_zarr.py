@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hcs_nuclei.errors import NotAPlateError, PlaneError, listed
-from hcs_nuclei.plate import Channel, Plate, RemoteFiles, parse_well
+from hcs_nuclei.plate import Channel, Plate, RemoteFiles, parse_well, well_name
 from hcs_nuclei.sources.assembly import (
     FieldKey,
     Position,
@@ -119,19 +119,22 @@ def read(root: Path, remote: RemoteFiles | None = None) -> Plate:
         found.exists = lambda path: path.removeprefix(f"{root}/") in remote.files
     bring_documents(remote, (path for _, path in wells))
     skipped: list[str] = []
-    acquisition: int | None = None
     fields: dict[Position, dict[int, str]] = {}
+    images_of: dict[Position, tuple[str, list[tuple[str, int | None]]]] = {}
     for position, path in wells:
+        if position in images_of or position in found.lost_wells:
+            raise NotAPlateError(f"{root / document.name} lists the well {well_name(*position)} twice, also as {path}.")
         try:
-            images = _images_of_well(found, root, path)
+            images_of[position] = path, _images_of_well(found, root, path)
         except (NotAPlateError, *_WRONG) as error:
             found.lost_wells[position] = _words(error, root)
-            continue
-        here = [number for _, number in images if number is not None]
-        acquisition = min(here) if acquisition is None and here else acquisition
+    acquisition = _acquisition(plate, [number for _, images in images_of.values() for _, number in images])
+    elsewhere = []
+    for position, (path, images) in images_of.items():
         kept = [image for image, number in images if number in {None, acquisition}]
         skipped += [f"{path}/{image}" for image, number in images if number not in {None, acquisition}]
         fields[position] = dict(zip(_numbers(kept), (f"{path}/{image}" for image in kept), strict=True))
+        elsewhere += [] if kept else [path]
     if remote is not None:
         paths = [path for images_here in fields.values() for path in images_here.values()]
         bring_documents(remote, paths)
@@ -166,6 +169,11 @@ def read(root: Path, remote: RemoteFiles | None = None) -> Plate:
                 if skipped
                 else ()
             ),
+            *(
+                (f"{len(elsewhere):,} wells have no image of acquisition {acquisition}: {listed(elsewhere, 5)}.",)
+                if elsewhere
+                else ()
+            ),
             *assembly.warnings,
         ),
         metadata_files=(document.name,),
@@ -188,7 +196,7 @@ def _arrays(root: Path, fields: Iterable[str]) -> Iterator[str]:
 
 
 #: What reading through foreign JSON raises where it is not as the specification says.
-_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 def why_not(directory: Path) -> str:
@@ -267,7 +275,20 @@ def _inside(path: str) -> str:
 def _images_of_well(found: _Found, root: Path, path: str) -> list[tuple[str, int | None]]:
     """(path in the well, acquisition) of each field of a well."""
     images = _document(_within(found, root, path)).ome["well"]["images"]
-    return [(_inside(image["path"]), image.get("acquisition")) for image in images]
+    return [(_inside(image["path"]), _number(image.get("acquisition"))) for image in images]
+
+
+def _number(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise ValueError(f"the acquisition {value!r} is no number")
+
+
+def _acquisition(plate: Mapping[str, Any], numbers: Iterable[int | None]) -> int | None:
+    """The first acquisition of the plate's list that has images, else the lowest that images name."""
+    there = {number for number in numbers if number is not None}
+    named = [entry.get("id") for entry in _entries(plate.get("acquisitions"))]
+    return next((number for number in named if isinstance(number, int) and number in there), min(there, default=None))
 
 
 def _within(found: _Found, root: Path, path: str) -> str:

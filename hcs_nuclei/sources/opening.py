@@ -72,7 +72,7 @@ def open_plate(directory: Path | str, *, pattern: str | None = None, plate_name:
 
 
 def _directory(directory: Path) -> Path:
-    path = directory.expanduser()
+    path = Path(os.path.expanduser(directory))  # unlike Path's own it leaves an unknown user as it is
     try:
         start = path.resolve()
         if not start.exists():
@@ -106,8 +106,10 @@ def _of_listings(
         stores = stores_in()
         if stores:
             return read_store(_only(directory, stores))
-        if not listings:
-            raise NotAPlateError(f"The directory {directory} is empty: no file lies in it or below it.")
+        if not any(listing.files for listing in listings):
+            problems = " ".join(problem for listing in listings for problem in listing.problems)
+            why = f"no file is seen in it or below it. {problems}" if problems else "no file lies in it or below it."
+            raise NotAPlateError(f"The directory {directory} is empty: {why}")
         raise NotAPlateError(_unrecognised(directory, listings))
     # What is named is meant: pictures that somebody made of a plate, in a folder inside it, are no second plate.
     own = [claim for claim in found if claim[0] is listings[0] and listings[0].root == directory]
@@ -115,8 +117,12 @@ def _of_listings(
         names = [os.path.relpath(listing.root, directory) for listing, _, _ in found]
         raise NotAPlateError(f"{directory} holds {len(found)} plates: {listed(names, 10)}. Name one of them.")
     listing, reader, reason = own[0] if own else found[0]
+    # Directories that were not entered and of whose files none was seen may be the plate's too.
+    hidden = [
+        p for other in listings if not other.files and other.root.is_relative_to(listing.root) for p in other.problems
+    ]
     try:
-        return reader.read(listing, reason)
+        return reader.read(replace(listing, problems=(*listing.problems, *hidden)), reason)
     except NotAPlateError as error:
         raise NotAPlateError(f"{error} It is read so because {reason}.") from None
 

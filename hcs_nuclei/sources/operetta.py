@@ -32,7 +32,7 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.harmony_index import HarmonyIndex, read_index
 from hcs_nuclei.sources.listing import Listing
-from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, unnamed_images
+from hcs_nuclei.sources.promises import absent_channels, absent_times, named_absences, nameless_images, unnamed_images
 
 INDEX_NAMES = ("index.idx.xml", "index.ref.xml", "index.xml", "imageindex.columbusidx.xml")
 _NAMES = (
@@ -140,7 +140,8 @@ def _records(
         if not path and not error and image.state not in {"", "Ok"}:
             error = f"the instrument reports the state {image.state!r}"
         key = (image.row, image.column, image.field)
-        records.append(Record(*key, f"ch{image.channel}", image.time, image.plane, False, path, error, image.page))
+        page = (image.page, image.page_named)
+        records.append(Record(*key, f"ch{image.channel}", image.time, image.plane, False, path, error, *page))
         if image.position_um is not None:
             positions.setdefault(key, image.position_um)
     return records, positions
@@ -173,6 +174,7 @@ def _read_by_names(listing: Listing, reason: str) -> Plate:
         records.append(record._replace(path=there, error=error))
     if not records:
         raise NotAPlateError(f"No image of {listing.root} has the name of a well that is on a plate.")
+    named = [path for path in listing.tiffs if _named(path)]
     assembly = assemble_regularly(records, usual_fields(records))
     measured = _MEASUREMENT.fullmatch(listing.root.name)
     return Plate(
@@ -185,6 +187,6 @@ def _read_by_names(listing: Listing, reason: str) -> Plate:
         channels=tuple(Channel(token, token) for token in assembly.tokens),
         timepoints=len(assembly.times),
         wells_in_format=plate_format(assembly.wells),
-        warnings=(*assembly.warnings, *listing.problems),
+        warnings=(*nameless_images(listing.tiffs, named), *assembly.warnings, *listing.problems),
         metadata_files=_layouts(listing),
     )

@@ -29,6 +29,20 @@ MAX_SAMPLES = 20_000 * 20_000
 _PNG_HEADER = 33
 #: Of TIFF and BigTIFF in both byte orders, and of PNG.
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG")
+#: What pixels may be compressed by: foreign bytes reach these decoders and no others.
+_COMPRESSIONS = (
+    "NONE",
+    "LZW",
+    "ADOBE_DEFLATE",
+    "DEFLATE",
+    "PACKBITS",
+    "ZSTD",
+    "LZMA",
+    "JPEG",
+    "JPEG2000",
+    "APERIO_JP2000_YCBC",
+    "APERIO_JP2000_RGB",
+)
 _EXPORT = "Export single-channel greyscale TIFFs with 8 or 16 bits."
 
 
@@ -178,6 +192,12 @@ def _checked_page(tiff: Any, plane: Plane) -> Any:
     if not 0 <= plane.page < len(tiff.pages):
         pages = f"{plane.path} has {len(tiff.pages)} pages; page {plane.page} is expected."
         raise PlaneError(pages, fault="truncated")
+    if not plane.page_named and (images := _images_in(tiff)) > 1:
+        raise PlaneError(
+            f"{plane.path} holds {images} images (planes, channels or time points), and its name is of one. Export "
+            "each as a file of its own, or the plate as OME-TIFF or OME-Zarr.",
+            fault="wrong-type",
+        )
     page = tiff.pages[plane.page]
     check_size(plane, page.imagewidth, page.imagelength, page.samplesperpixel * page.imagedepth)
     check_size(plane, page.tilewidth or 1, page.tilelength or 1, page.samplesperpixel)
@@ -189,12 +209,22 @@ def _checked_page(tiff: Any, plane: Plane) -> Any:
     return page
 
 
+def _images_in(tiff: Any) -> int:
+    """How many images a TIFF holds: its pages that are no previews, or what ImageJ says of a single page."""
+    if len(tiff.pages) > 1:
+        return sum(not page.is_reduced for page in tiff.pages)
+    return int((tiff.imagej_metadata or {}).get("images") or 1) if tiff.is_imagej else 1
+
+
 def check_parts(plane: Plane, page: Any, size: int) -> None:
     """Every strip or tile of a tifffile page is listed and lies within the file's `size`; else zeros would be read.
 
     Raises:
-        PlaneError: it is not so; names the plane's file.
+        PlaneError: it is not so, or they are compressed in a way that no microscope uses; names the plane's file.
     """
+    compression = getattr(page.compression, "name", str(page.compression))
+    if compression not in _COMPRESSIONS:
+        raise PlaneError(f"{plane.path} is compressed by {compression}; expected {', '.join(_COMPRESSIONS)}. {_EXPORT}")
     there = [(o, n) for o, n in zip(page.dataoffsets, page.databytecounts, strict=False) if o > 0 and n > 0]
     parts = math.prod(page.chunked)
     if len(there) < parts:

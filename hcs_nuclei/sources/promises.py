@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -34,6 +35,25 @@ def unnamed_images(paths: Sequence[str], source: str) -> tuple[str, ...]:
     if not paths:
         return ()
     return (f"{len(paths):,} images are not named by {source} and are not used: {listed(paths, 2)}.",)
+
+
+def nameless_images(images: Iterable[str], used: Iterable[str]) -> tuple[str, ...]:
+    """The warning for `images` that are there and that are not `used`, since their names do not say of what they are.
+
+    Small copies (``_thumb``), drawn overlays and reference images are none that anybody misses.
+    """
+    known = set(used)
+    others = [path for path in images if path not in known and not _BESIDE.search(path.rpartition("/")[2])]
+    if not others:
+        return ()
+    return (
+        f"{len(others):,} images are not used, for their names do not say which well and field they are of: "
+        f"{listed(others, 2)}.",
+    )
+
+
+#: Thumbnails of MetaXpress, overlays of Cellomics, shading and dark images of CellVoyager.
+_BESIDE = re.compile(r"_thumb|(?<=\d)o\d{1,2}\.|^(?:SC|DC)_", re.IGNORECASE)
 
 
 def named_absences(absences: Iterable[Absence], names: Mapping[str, str]) -> tuple[Absence, ...]:

@@ -126,6 +126,11 @@ class RemoteDirectory:
             entries = {}
         except Exception as error:
             raise NotAPlateError(self._why_not(error)) from None
+        if unsized := next((name for name, entry in entries.items() if entry.get("size") is None), None):
+            raise NotAPlateError(
+                f"{self.url} does not tell the size of {unsized}, so it cannot be told whether a file is whole. Let "
+                "the server send Content-Length, or copy the plate here."
+            )
         names = {name: _described(entry) for name, entry in entries.items() if _stays_inside(name)}
         if not names:
             raise NotAPlateError(f"There is nothing at {self.url}. {self._where_to_look()}")
@@ -318,7 +323,7 @@ def _described(entry: dict[str, Any]) -> RemoteFile:
     if entry.get("md5Hash"):
         with contextlib.suppress(binascii.Error):
             md5 = base64.b64decode(entry["md5Hash"]).hex()
-    return RemoteFile(int(entry.get("size") or 0), md5 or tag or changed, md5)
+    return RemoteFile(int(entry["size"]), md5 or tag or changed, md5)
 
 
 def _words(error: Exception) -> str:

@@ -31,7 +31,7 @@ from hcs_nuclei.sources.assembly import (
 )
 from hcs_nuclei.sources.listing import SCANR_DESCRIPTORS, Listing
 from hcs_nuclei.sources.numbered_wells import by_row, likely_columns
-from hcs_nuclei.sources.promises import absent_channels, absent_times
+from hcs_nuclei.sources.promises import absent_channels, absent_times, nameless_images
 from hcs_nuclei.sources.scanr_descriptor import Descriptor, read_descriptor
 
 _NAME = re.compile(
@@ -106,6 +106,11 @@ def _descriptor(listing: Listing) -> tuple[str, Descriptor, tuple[str, ...]]:
     return "", Descriptor(), (f"{path} is not used; what is expected comes from the images' names. {refused}",)
 
 
+def _by_number(number: int, columns: int) -> tuple[int, int]:
+    """Row and column; column 0, which is on no plate, for the number 0, since scanR counts from 1."""
+    return by_row(number, columns) if number else (1, 0)
+
+
 def _matched(path: str) -> re.Match[str] | None:
     return _NAME.fullmatch(path.rpartition("/")[2])
 
@@ -119,15 +124,15 @@ def _records(listing: Listing, descriptor: Descriptor) -> tuple[list[Record], tu
     records = []
     for path, match in matches:
         number = int(match["number"])
-        row, column = position(match["well"]) or descriptor.wells.get(number) or by_row(max(1, number), columns)
-        if row > 32 or column > 48:
+        row, column = position(match["well"]) or descriptor.wells.get(number) or _by_number(number, columns)
+        if row > 32 or column > 48 or column < 1:
             continue
         there, error = listing.admit(path)
         z, time = int(match["z"]), int(match["t"])
         records.append(Record(row, column, int(match["position"]), match["channel"], time, z, False, there, error))
     if not records:
         raise NotAPlateError(f"No image of {listing.root} has the name or number of a well that is on a plate.")
-    warnings = []
+    warnings = [*nameless_images(listing.tiffs, (path for path, _ in matches))]
     if unknown:
         source = "as the descriptor says" if descriptor.columns else "a guess: no smaller plate has them all"
         warnings.append(

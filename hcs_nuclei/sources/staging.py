@@ -2,19 +2,22 @@
 
 One process has one place for all of its copies, in the directory for temporary files (``TMPDIR``)::
 
-    hcs-nuclei-staged-<process>-…/s3/<bucket>/<plate>/…      each file under its own name
+    hcs-nuclei-staged-<machine>-<process>-…/s3/<bucket>/<plate>/…      each file under its own name
 
 It is bounded, so that a plate never has to fit on a worker's disk, and removed when the process ends; what a process
-that was killed has left is removed by the next one.
+that was killed has left is removed by the next one of its machine. A lock says that a process lives: machines and
+containers may share the directory, and numbers of processes mean nothing from one to the other.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import io
 import os
 import re
 import shutil
+import socket
 import tempfile
 import threading
 from collections import OrderedDict
@@ -24,12 +27,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from hcs_nuclei.errors import NotAPlateError, PlaneError
-from hcs_nuclei.plate import RemoteFile, RemoteFiles
+from hcs_nuclei.plate import RemoteFile, RemoteFiles, safe_name
 from hcs_nuclei.sources.remote import RemoteDirectory, at_once
 
 #: Of all copies that one process holds.
 CACHE_BYTES = 4 * 1024**3
 _PREFIX = "hcs-nuclei-staged-"
+_LOCK = ".lock"
 
 
 class Staging:
@@ -40,7 +44,8 @@ class Staging:
 
     def __init__(self, *, limit: int = CACHE_BYTES, parent: Path | None = None) -> None:
         _sweep(parent or Path(tempfile.gettempdir()))
-        self.root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)).resolve()
+        self.root = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=parent)).resolve()
+        self._alive = _locked(self.root / _LOCK, os.O_CREAT)
         self.limit = limit
         self._remotes: dict[str, RemoteDirectory] = {}
         self._held: OrderedDict[Path, tuple[RemoteFile, int]] = OrderedDict()  # copy → what it is of, number of users
@@ -111,13 +116,16 @@ class Staging:
     def close(self) -> None:
         """Remove every copy."""
         shutil.rmtree(self.root, ignore_errors=True)
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
 
     def _take(self, remote: RemoteFiles, name: str, path: Path) -> None:
         expected = remote.files[name]
         with self._fetching[hash(path) % len(self._fetching)]:  # one thread copies, the others wait for it
             with self._lock:
                 file, users = self._held.get(path, (None, 0))
-                if file == expected:
+                if file == expected and path.exists():
                     self._held[path] = (expected, users + 1)
                     self._held.move_to_end(path)
                     return
@@ -157,18 +165,27 @@ def _staging_of(process: int) -> Staging:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what processes that were killed have left."""
-    for left in parent.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not _alive(int(owner)):
+    """Remove what processes of this machine that were killed have left."""
+    for left in parent.glob(f"{_prefix()}*"):
+        lock = _locked(left / _LOCK)
+        if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
 
 
-def _alive(process: int) -> bool:
+def _prefix() -> str:
+    return f"{_PREFIX}{safe_name(socket.gethostname())}-"
+
+
+def _locked(path: Path, flags: int = 0) -> int | None:
+    """The open file, locked; None where a living process has its lock, or where it cannot be locked."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
