@@ -193,6 +193,25 @@ def test_a_plate_of_the_same_name_with_other_wells_is_refused(finished: Finished
     refused(other, out, Settings(), RunConflictError, "has results of wells that .* does not have .*B02, B03, C02, C03")
 
 
+def test_an_output_named_from_here_is_the_same_on_every_worker(
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan, _ = prepare_plate(finished.plate, Path("out"), Settings())
+    assert plan.context.run_dir == tmp_path / "out" / finished.run.name
+
+
+def test_a_run_that_was_begun_from_another_plate_of_the_name_is_refused_before_it_has_a_well(
+    finished: FinishedRun, tmp_path: Path
+) -> None:
+    out, run = copied(finished, tmp_path)
+    for table in (run / "nuclei").iterdir():
+        table.unlink()
+    prepare_plate(finished.plate, out, Settings())
+    other = Path(shutil.copytree(finished.plate, tmp_path / "elsewhere" / finished.plate.name))
+    refused(other, out, Settings(), RunConflictError, "was begun from .* and none of its wells is done")
+
+
 def test_a_damaged_run_json_is_said(finished: FinishedRun, tmp_path: Path) -> None:
     out, run = copied(finished, tmp_path)
     (run / "run.json").write_text('{"schema_version": "1"')

@@ -134,6 +134,9 @@ def _reason(error: Exception) -> str:
             "native library"
         )
     logger.debug("a shard failed", exc_info=error)
+    if isinstance(error, OSError) and error.strerror:
+        # Without the path: what is said here stands in tables, which are the same wherever a plate is processed.
+        return f"{type(error).__name__}: {error.strerror}"
     return f"{type(error).__name__}: {error}"
 
 

@@ -6,6 +6,7 @@ exclusions make the tables and the report again, and no well.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +40,7 @@ def choose_exclusions(plate: Plate, settings: Settings, record: RunRecord | None
         return None, said
     if settings.exclusions == "auto" and record:
         return record.exclusions, said
-    return read_exclusions(Path(told).expanduser(), plate), said
+    return read_exclusions(Path(os.path.expanduser(told)), plate), said
 
 
 def check_rules(settings: Settings, measured: Measured, layout: Layout | None, plate: Plate) -> None:

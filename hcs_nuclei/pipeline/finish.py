@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -81,8 +82,7 @@ def remake_plates(
         SettingsError: a flag or gate cannot be applied to the plate.
     """
     with ExitStack() as stack:
-        for run in dict.fromkeys(runs):
-            stack.enter_context(alone_in(run))
+        locks = [stack.enter_context(alone_in(run)) for run in dict.fromkeys(runs)]
         asked = partial(_asked, layout=layout, exclusions=exclusions, qc=qc, recipe=recipe)
         records = {run: read_record(run) for run in runs}
         unknown = [str(run) for run, record in records.items() if record is None]
@@ -92,6 +92,8 @@ def remake_plates(
                 "gates must fit. Process the plate again with --overwrite."
             )
         remade = {run: _treated(run, record, asked(record.settings)) for run, record in records.items() if record}
+        for lock in locks:
+            lock.take()
         for run in runs:
             if run in remade:
                 record = remade[run][-1]
@@ -138,7 +140,7 @@ def _treated(run_dir: Path, record: RunRecord, asked: Settings) -> tuple[Plate, 
         treated = layout_of_run(run_dir, record)
         told = told.model_copy(update={"layout": record.settings.layout})
     else:
-        treated = None if asked.layout == "none" else read_layout(Path(asked.layout).expanduser(), plate)
+        treated = None if asked.layout == "none" else read_layout(Path(os.path.expanduser(asked.layout)), plate)
     check_rules(told, record.measured, treated, plate)
     return plate, record.measured, treated, record.model_copy(update={"settings": told, "exclusions": exclusions})
 

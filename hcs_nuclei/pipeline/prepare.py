@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hcs_nuclei.errors import ChannelError, OutputError, RunConflictError, listed
+from hcs_nuclei.errors import ChannelError, HcsNucleiError, OutputError, RunConflictError, listed
+from hcs_nuclei.files import TEMPORARY
 from hcs_nuclei.models.card import ModelCard
 from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.outputs.anndata_file import ANNDATA_FILE
@@ -47,6 +48,8 @@ _NUCLEAR_NAMES = (
     "nuclear",
 )
 _PREVIOUS = ".previous"
+#: Where former results are gathered until all are there. An interruption leaves it, and the next start goes on with it.
+_GATHERED = ".previous-gathered"
 _TABLES = (
     "nuclei",
     "fields.parquet",
@@ -80,7 +83,7 @@ def prepare_plate(
     check_plate(plate, settings)
     nuclear = choose_channel(plate, settings.channel)
     model_directory, card = resolve_model(settings.model)
-    run_dir = out / run_name(plate)
+    run_dir = Path(os.path.abspath(out)) / run_name(plate)  # a worker may have another working directory
     check_output(run_dir, directory, plate)
     record = None if overwrite else read_record(run_dir)
     layout, settings = choose_layout(plate, settings, run_dir, record)
@@ -113,6 +116,12 @@ def prepare_plate(
     check_same_illumination(record.calibration.illumination, illumination, run_dir)
     context = replace(context, calibration=record.calibration)
     outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
+    if not finished and record.source.directory != context.place:
+        # No well is there whose input would tell that it is the same plate, and the calibration may be of another.
+        raise RunConflictError(
+            f"{run_dir} was begun from {record.source.directory}, and none of its wells is done. Choose another --out, "
+            "or make the run again with --overwrite."
+        )
     return told(context, plate, outstanding, finished, record), card
 
 
@@ -218,20 +227,46 @@ def check_same(record: RunRecord, context: Context, card: ModelCard) -> None:
 
 
 def set_aside(run_dir: Path) -> None:
-    """Move the tables, report and provenance of a former run to ``.previous`` and drop its label images."""
+    """Move the tables, report and provenance of a former run to ``.previous`` and drop its label images.
+
+    Of a run that was interrupted while it took the place of another, the other is what is kept.
+    """
     present = [name for name in _TABLES if (run_dir / name).exists()]
-    if present:
-        # The new copy is complete before the last one goes: an interruption never leaves neither.
-        fresh = run_dir / f".previous-{uuid.uuid4().hex[:8]}"
-        fresh.mkdir()
+    former, gathered = run_dir / _PREVIOUS, run_dir / _GATHERED
+    if former.exists() and not gathered.exists() and not _was_finished(run_dir):
         for name in present:
-            os.rename(run_dir / name, fresh / name)
-        former = run_dir / _PREVIOUS
-        if former.exists():
-            shutil.rmtree(former)
-        os.rename(fresh, former)
-    if (run_dir / STORE).exists():
-        shutil.rmtree(run_dir / STORE)
+            _remove(run_dir / name)
+    elif present:
+        gathered.mkdir(exist_ok=True)
+        for name in present:
+            _remove(gathered / name)
+            os.rename(run_dir / name, gathered / name)
+    keep_gathered(run_dir)
+    _remove(run_dir / STORE)
+
+
+def keep_gathered(run_dir: Path) -> None:
+    """Give former results that were gathered their name; the new copy is complete before the last one goes."""
+    former, gathered = run_dir / _PREVIOUS, run_dir / _GATHERED
+    if gathered.exists():
+        _remove(former)
+        os.rename(gathered, former)
+
+
+def _was_finished(run_dir: Path) -> bool:
+    try:
+        record = read_record(run_dir)
+    except HcsNucleiError:  # by a version of another form, or damaged
+        return True
+    return record is not None and record.outcome is not None  # it stays where a finished run is gone on with
+
+
+def _remove(path: Path) -> None:
+    """Whatever `path` is, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _outstanding(
@@ -282,7 +317,7 @@ def _outstanding(
 
 def _writable(directory: Path) -> bool:
     """Whether a file can really be made there: on network shares the permission bits do not tell."""
-    probe = directory / f".hcs-nuclei-{uuid.uuid4().hex[:8]}"
+    probe = directory / f"{TEMPORARY}{uuid.uuid4().hex[:12]}"
     try:
         probe.touch()
         probe.unlink()

@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hcs_nuclei.errors import RunFailedError, UserError
+from hcs_nuclei.errors import RunConflictError, RunFailedError, UserError
 from hcs_nuclei.files import sweep
 from hcs_nuclei.models.card import ModelCard
+from hcs_nuclei.outputs.calls import CALLS_FILE
 from hcs_nuclei.outputs.ome_zarr import begin_store
-from hcs_nuclei.outputs.provenance import Calibration, write_record
+from hcs_nuclei.outputs.provenance import Calibration, read_record, write_record
 from hcs_nuclei.outputs.tables import well_table_path
 from hcs_nuclei.pipeline.access import shared_access
 from hcs_nuclei.pipeline.alone import RunLock, alone_in
@@ -24,7 +25,7 @@ from hcs_nuclei.pipeline.calibrate import calibrate_plate, files_of_sample, lit_
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.following import Origin, RunFollower, follow_run
 from hcs_nuclei.pipeline.plan import PERFORMANCE_FILE, Plan, RunResult, Shard, WellJob, make_shards
-from hcs_nuclei.pipeline.prepare import prepare_plate, set_aside
+from hcs_nuclei.pipeline.prepare import keep_gathered, prepare_plate, set_aside
 from hcs_nuclei.pipeline.record import new_record
 from hcs_nuclei.pipeline.summary import WellSummary
 from hcs_nuclei.pipeline.treatments import layout_words
@@ -159,26 +160,37 @@ def begin_run(
 
     Raises:
         ModelError: the model is not the one that the plan was made with; nothing has been written.
-        RunConflictError: another run writes there; nothing has been written.
+        RunConflictError: another run writes there, or has since this one was planned; nothing has been written.
         ClusterError: no worker reaches plate, output and model, or none could calibrate; nothing has been written.
         RunFailedError: the run directory cannot be written any more.
     """
+    planned = plan.record
     plan = _calibrated(client, plan, card, on_progress)
     context = plan.context
     try:
         context.run_dir.mkdir(parents=True, exist_ok=True)
         if lock is not None:
             lock.take()
+        # Between planning and here lies the wait for workers, which may be hours.
+        if not overwrite and read_record(context.run_dir) != planned:
+            raise RunConflictError(
+                f"Another run has written into {context.run_dir} since this one was planned. Start this one again: it "
+                "then goes on with what is left, or says what differs."
+            )
         if overwrite:
             set_aside(context.run_dir)
+        else:
+            keep_gathered(context.run_dir)
         (context.run_dir / "nuclei").mkdir(exist_ok=True)
         for job in plan.outstanding:
             # A well that is made again is not done until it is: its old table must not outlive its old label images.
             well_table_path(context.run_dir, job.well.name).unlink(missing_ok=True)
+        # What was called of its nuclei is so no longer.
+        (context.run_dir / CALLS_FILE).unlink(missing_ok=True)
         sweep(context.run_dir, context.run_dir / "nuclei")
         begin_store(context.store, plan.plate)
         assert plan.record is not None
-        write_record(context.run_dir, plan.record)
+        write_record(context.run_dir, plan.record.model_copy(update={"finished": None}))
     except OSError as error:
         raise RunFailedError(
             f"The run directory {context.run_dir} cannot be written ({error.strerror}). Free space or mend the "

@@ -6,6 +6,7 @@ remakes the well table, the report and ``run.json`` alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hcs_nuclei.errors import LayoutError
@@ -34,7 +35,7 @@ def choose_layout(
         return read_vendor_layout(plate), said
     if settings.layout == "auto" and record and record.layout:
         return layout_of_run(run_dir, record), said
-    return read_layout(Path(told).expanduser(), plate), said
+    return read_layout(Path(os.path.expanduser(told)), plate), said
 
 
 def layout_of_run(run_dir: Path, record: RunRecord) -> Layout | None:
@@ -64,7 +65,7 @@ def check_plate(plate: Plate, settings: Settings) -> None:
         LayoutError: names the plate and the list.
     """
     if settings.barcodes is not None:
-        check_barcode(Path(settings.barcodes).expanduser(), plate.name)
+        check_barcode(Path(os.path.expanduser(settings.barcodes)), plate.name)
 
 
 def record_of(layout: Layout | None) -> LayoutRecord | None:
