@@ -1,4 +1,4 @@
-"""Writes the reference pages of columns and settings from the code, so that the two cannot differ."""
+"""Writes the reference pages of columns, settings and ``run.json`` from the code, so that the two cannot differ."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from hcs_nuclei import columns
 from hcs_nuclei.columns.statistics import DOSE_RESPONSE, REPLICATES, STATISTICS, TREATMENTS, normalised_columns
+from hcs_nuclei.outputs.provenance import run_schema
 from hcs_nuclei.settings import ENV_PREFIX, FeatureGroup, Settings
 
 FOLDER = Path(__file__).resolve().parent / "reference"
@@ -91,7 +92,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in cells]
 
 
-PAGES = {"columns.md": columns_page, "settings.md": settings_page}
+def schema_page() -> str:
+    """`run.schema.json`: what `run.json` of a run holds, as JSON Schema."""
+    return json.dumps(run_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+PAGES = {"columns.md": columns_page, "settings.md": settings_page, "run.schema.json": schema_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

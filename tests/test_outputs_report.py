@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from outputs_samples import MEASURED, field_row, make_plate
 from report_pages import Page, record
-from report_samples import write_run
+from report_samples import layout_of, write_run
 from skimage.segmentation import find_boundaries
 
 from hcs_nuclei.errors import OutputError
@@ -317,3 +317,14 @@ def test_without_its_images_a_run_still_has_a_report(run: Path, tmp_path: Path) 
 def test_a_directory_of_runs_is_refused(run: Path) -> None:
     with pytest.raises(OutputError, match="expected one run"):
         write_report(run.parent)
+
+
+def test_a_plate_whose_every_well_failed_has_a_report(tmp_path: Path) -> None:
+    doses = {f"B{column:02d}": ("trt", "a", float(column)) for column in range(1, 6)}
+    layout = layout_of({"A01": ("negcon", "DMSO", 0.0), "A02": ("poscon", "kill", 1.0), **doses})
+    wells = ("A01", "A02", *doses)
+    run = write_run(tmp_path / "run", make_plate(wells), {well: (None, None) for well in wells}, layout=layout)
+    write_report(run)
+    assert "4 of each are needed" in (run / "report.html").read_text(encoding="utf-8")
+    statistics = pq.read_table(run / "statistics.parquet").column("Metadata_Readout").unique().to_pylist()
+    assert "Metadata_Density_per_mm2" in statistics, "no field was measured, which says nothing of the size of a pixel"

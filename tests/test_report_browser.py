@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,38 @@ def test_a_table_of_the_screen_page_is_sorted_by_the_head_that_is_clicked(
             tab.run(click)
             assert tab.run(shown) == doses
         assert not tab.complaints
+
+
+def test_curves_of_sirnas_have_their_wells(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    treatments = {well_name(1, column): ("negcon", "scrambled", 0.0) for column in range(1, 5)}
+    for row, reagent in ((2, "s2"), (3, "s3")):
+        treatments |= {well_name(row, column): ("trt", reagent, dose) for column, dose in enumerate(DOSES, start=1)}
+    layout = layout_of(treatments)
+    names = {"Metadata_Compound": "Metadata_siRNA"}
+    columns = tuple(replace(column, name=names.get(column.name, column.name)) for column in layout.columns)
+    wells = {well: {names.get(name, name): value for name, value in row.items()} for well, row in layout.wells.items()}
+    layout = replace(layout, columns=columns, wells=wells)
+    counts = {well: (16,) if row[0] == "negcon" else (COUNTS[int(well[1:]) - 1],) for well, row in treatments.items()}
+    run = write_run(tmp_path / "run", make_plate([*counts], fields=1), counts, layout=layout)
+    write_report(run)
+    with chromium(tmp_path_factory.mktemp("profile")) as tab:
+        tab.open((run / "report.html").as_uri())
+        curves = "[...document.querySelectorAll('#curves figure')]"
+        assert sorted(tab.run(f"{curves}.map(c => c.dataset.compound)")) == ["s2", "s3"]
+        assert tab.run(f"{curves}.map(c => c.querySelectorAll('.dot.others').length)") == [8, 8]
+        assert tab.complaints == []
+
+
+def test_a_plate_whose_every_well_failed_is_a_page_that_works(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    treatments = {"A01": ("negcon", "DMSO", 0.0), "A02": ("poscon", "kill", 1.0)}
+    treatments |= {f"B{column:02d}": ("trt", "a", dose) for column, dose in enumerate(DOSES, start=1)}
+    plate, counts = make_plate([*treatments], fields=1), {well: (None,) for well in treatments}
+    run = write_run(tmp_path / "run", plate, counts, layout=layout_of(treatments))
+    write_report(run)
+    with chromium(tmp_path_factory.mktemp("profile")) as tab:
+        tab.open((run / "report.html").as_uri())
+        assert tab.run("document.documentElement.classList.contains('js')")
+        assert tab.run("document.querySelectorAll('.plate [data-open]').length") == len(treatments)
+        assert tab.complaints == []

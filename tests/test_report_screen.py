@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,6 +19,7 @@ from hcs_nuclei import read_treatments
 from hcs_nuclei.cli import main
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs import read_wells
+from hcs_nuclei.outputs.report import read_run
 from hcs_nuclei.outputs.report_figures import write_figures
 from hcs_nuclei.outputs.report_heatmap import number
 from hcs_nuclei.outputs.report_screen import write_screen
@@ -213,3 +215,25 @@ def test_figures_are_slides_and_the_same_each_time(runs: list[Path], tmp_path: P
     write_figures(runs[1], tmp_path)
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths} == before
     assert not re.search(rb"Matplotlib version", before[paths[0]][0])
+
+
+def test_plates_whose_pixel_size_is_not_known_stand_beside_others_in_pixels(tmp_path: Path) -> None:
+    made = []
+    for name, pixel in (("known", 0.5), ("unknown", None)):
+        plate = replace(make_plate(["A01", "A02"], fields=1, name=name), pixel_size_um=pixel)
+        made.append(write_run(tmp_path / name, plate, {"A01": (9,), "A02": (7,)}))
+    area = "Median_Nuclei_AreaShape_Area"
+    units = [
+        [c.unit for c in read_run(made[0], in_pixels=px).columns.columns if c.name == area] for px in (False, True)
+    ]
+    assert units == [["µm²"], ["px²"]]
+    page = write_screen(made, tmp_path / "screen.html").read_text(encoding="utf-8")
+    assert "µm²" not in page
+
+
+def test_figures_bear_a_dollar_in_a_name(tmp_path: Path) -> None:
+    kinds = {"A01": ("negcon", "DMSO", 0.0), "A02": ("poscon", "k$_$1", 1.0)}
+    kinds |= {f"B{column:02d}": ("trt", "x$_$2", dose) for column, dose in enumerate(DOSES, start=1)}
+    plate = make_plate([*kinds], fields=1, name="Lib$_$1")
+    run = write_run(tmp_path / "run", plate, dict.fromkeys(kinds, (9,)), layout=layout_of(kinds))
+    assert len(write_figures(run, tmp_path / "figures")) >= 2

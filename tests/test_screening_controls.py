@@ -83,3 +83,14 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say(negatives: int, posit
         estimates = (found.z_prime, found.robust_z_prime, found.ssmd, found.robust_ssmd)
         held += [(e.low or -9) <= t <= (e.high or 9) for e, t in zip(estimates, truth, strict=True)]
     assert (held / 200 >= 0.9).all(), held / 200
+
+
+@pytest.mark.parametrize(
+    ("negative", "positive"),
+    [([10, 12, 11, 13], [10, 12, 11, 13.0001]), ([96.1, 103.2, 99.0, 101.7], [97.2, 102.8, 100.1, 99.902])],
+)
+def test_z_prime_of_controls_that_are_not_apart_has_no_interval(negative: list[float], positive: list[float]) -> None:
+    found = compare_controls(negative, positive).z_prime
+    assert (found.low, found.high, found.reason) == (None, None, "no interval: the controls are not apart")
+    assert found.value is not None
+    assert found.value < -1000

@@ -113,6 +113,39 @@ def test_a_rising_readout() -> None:
     assert "comes back to the control" in back.absolute.dose.reason
 
 
+def test_an_absolute_ic50_of_which_the_wells_say_little_has_no_interval() -> None:
+    # Between 1 and 10 the curve may be as steep as it likes: by the delta method the interval is 10^±500.
+    found = fit_dose_response([1e-3, 1e-2, 0.1, 1, 10, 100, 1e3, 1e4], [101, 99, 100, 99, 101, 1, 1, 0])
+    dose = found.absolute.dose
+    assert (found.outcome, found.absolute.relation, dose.low, dose.high) == ("fitted", "=", None, None)
+    assert 10 < (dose.value or 0) < 100
+    assert "no interval" in dose.reason
+
+
+def test_no_interval_is_wider_than_what_was_searched() -> None:
+    rng = np.random.default_rng(5)
+    doses = 10.0 ** np.arange(-3, 5)
+    for _ in range(60):
+        found = fit_dose_response(doses, 100 / (1 + (doses / 3.0) ** 3) + rng.normal(0, 5, 8))
+        if found.absolute.dose.high is not None:
+            assert found.absolute.dose.high / (found.absolute.dose.low or 0) < 10 ** (2 * (7 + 4))
+
+
+def test_a_strong_rise_at_every_dose_has_no_relative_ic50_beyond_them() -> None:
+    found = fit_dose_response(DOSES, curve(0.0, 1.0, 300, 300, 1))
+    assert (found.outcome, found.relative.relation, found.relative.dose.value) == ("no effect", "", None)
+    assert found.relative.dose.reason.endswith("where the control is 100")
+    assert found.absolute.relation == ">"
+
+
+@pytest.mark.parametrize("values", [np.full(8, 100.0), 100 / (1 + (np.arange(8.0) / 40))])
+def test_the_highest_dose_is_told_as_it_was_given(values: np.ndarray) -> None:
+    doses = [0.0137, 0.0412, 0.123, 0.37, 1.11, 3.33, 10.0, 30.0]
+    found = fit_dose_response(doses, values)
+    assert (found.lowest, found.highest) == (0.0137, 30.0)
+    assert found.absolute.dose.value == 30.0
+
+
 @pytest.mark.parametrize(("level", "control", "relation"), [(100, 100, ">"), (4, 100, "<"), (0, 0, ">"), (96, 0, "<")])
 def test_no_effect_lies_on_the_side_that_the_wells_are_on(level: float, control: float, relation: str) -> None:
     found = fit_dose_response(DOSES, curve(0.0, 1.0, level, level, 1), control=control)

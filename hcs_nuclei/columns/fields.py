@@ -11,7 +11,12 @@ from hcs_nuclei.columns.nuclei import Measured
 
 _FIELD_ROW = (
     Column("status", "string", "", "ok | incomplete (another channel is missing) | missing | unreadable | failed"),
-    Column("error", "string", "", "what was wrong, in words; empty where status is ok"),
+    Column(
+        "error",
+        "string",
+        "",
+        "what was wrong, in words; where status is ok, which of several files of one image was used, or nothing",
+    ),
     Column("Metadata_Object_Count", "int64", "", "nuclei in the field; 0 where truly empty, null where not measured"),
     Column("Metadata_PixelSize_um", "float64", "µm", "edge of a pixel; null where the vendor does not say"),
     Column("Metadata_Height", "int32", "px", "height of the image; null where it was not read"),

@@ -12,7 +12,7 @@ from hcs_nuclei.columns.nuclei import Measured, nucleus_columns
 
 _WELL_ROW = (
     Column("status", "string", "", "ok | incomplete (some fields lack something) | failed (no field was measured)"),
-    Column("error", "string", "", "what was wrong with its fields, in words; empty where status is ok"),
+    Column("error", "string", "", "what was wrong with its fields, in words; where status is ok, as in fields"),
     Column("Metadata_Site_Count_Expected", "int32", "", "fields that the plate expects in this well"),
     Column("Metadata_Site_Count", "int32", "", "fields that were measured"),
     Column("Metadata_Site_Count_Valid", "int32", "", "fields that count: measured, not excluded, unflagged"),

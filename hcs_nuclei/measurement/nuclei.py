@@ -78,6 +78,6 @@ def measure_nuclei(
         brightest = measured if seen[name] is image else brightest_pixels(seen[name], insides)
         table[f"Metadata_QC_Saturated_{name}"] = brightest >= limit
     table["Metadata_QC_Saturated"] = table[f"Metadata_QC_Saturated_{nuclear}"]
-    scale = full_scale or full_scale_of(seen[nuclear])
-    table |= measure_options(labels, runs, insides, channels, groups, full_scale=scale)
+    scales = {name: full_scale or full_scale_of(seen[name]) for name in channels}
+    table |= measure_options(labels, runs, insides, channels, groups, full_scales=scales)
     return table | measure_surroundings(labels, runs, table, channels, reach)

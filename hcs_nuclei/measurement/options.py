@@ -27,7 +27,7 @@ def measure_options(
     channels: Mapping[str, npt.NDArray[Any]],
     groups: Set[str],
     *,
-    full_scale: float,
+    full_scales: Mapping[str, float],
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Every column of the `groups`, :func:`hcs_nuclei.columns.option_columns` and ``MOMENTS``, (n,) float64.
 
@@ -37,7 +37,7 @@ def measure_options(
         insides: its nuclei's pixels.
         channels: (y, x) images in camera counts.
         groups: any of moments, zernike, texture, granularity, radial.
-        full_scale: counts of the topmost level of texture.
+        full_scales: of each channel, counts of the topmost level of texture.
     """
     table: dict[str, npt.NDArray[np.float64]] = {}
     if "moments" in groups:
@@ -46,7 +46,7 @@ def measure_options(
         table |= measure_zernike(runs, insides)
     if "texture" in groups:
         for channel, image in channels.items():
-            table |= measure_texture(image, labels, insides, channel=channel, full_scale=full_scale)
+            table |= measure_texture(image, labels, insides, channel=channel, full_scale=full_scales[channel])
     if "granularity" in groups:
         for channel, image in channels.items():
             table |= measure_granularity(image, insides, channel=channel)

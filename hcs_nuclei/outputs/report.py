@@ -100,8 +100,8 @@ def write_report(run_dir: Path) -> Path:
     return path
 
 
-def read_run(run_dir: Path) -> Run:
-    """What a run's tables say.
+def read_run(run_dir: Path, *, in_pixels: bool = False) -> Run:
+    """What a run's tables say; lengths and areas in µm where the size of a pixel is known, unless `in_pixels`.
 
     Raises:
         OutputError: `run_dir` is no run, or one that was not finished.
@@ -116,7 +116,7 @@ def read_run(run_dir: Path) -> Run:
     wells = wells.sort_by([(f"Metadata_{name}", "ascending") for name in ("Timepoint", "Row", "Column")])
     named = [name for name in ("Metadata_Well", "status", FEW_NUCLEI) if name in wells.column_names]
     summary = summarise(wells.select(named).to_pandas(), fields, record)
-    columns = well_columns_of(wells, _readouts(wells, record), summary.pixel_size_um)
+    columns = well_columns_of(wells, _readouts(wells, record), None if in_pixels else summary.pixel_size_um)
     return Run(
         run_dir,
         wells,
@@ -198,6 +198,7 @@ def _data(run: Run, gallery: Gallery) -> dict[str, Any]:
         "states": run.map.states,
         "words": run.map.words,
         "controls": run.map.controls,
+        "reagents": report_statistics.reagents_of(wells),
         "treatments": {name: wells[name].to_pylist() for name in known},
         "palettes": {"one": run.map.palette, "two": run.map.diverging},
         "robust": {"from": report_heatmap.ROBUST_FROM, "percentiles": report_heatmap.ROBUST_PERCENTILES},

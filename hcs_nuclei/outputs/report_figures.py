@@ -14,6 +14,7 @@ from hcs_nuclei.files import replace_file
 from hcs_nuclei.outputs import report_heatmap
 from hcs_nuclei.outputs.report import Run, read_run
 from hcs_nuclei.outputs.report_columns import WellColumn
+from hcs_nuclei.outputs.report_statistics import reagents_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,7 @@ def _figure(title: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE, layout="constrained")
-    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(title, fontsize=15, fontweight="bold", x=0.01, ha="left", parse_math=False)
     return figure
 
 
@@ -137,7 +138,7 @@ def _controls(run: Run, column: WellColumn) -> Figure:
         axes.scatter(shaken, here, s=26, color=_KINDS.get(kind[:6], _KINDS["others"]), alpha=0.75, linewidths=0)
         if here.size:
             axes.plot([place - 0.32, place + 0.32], [np.median(here)] * 2, color="black", linewidth=2)
-    axes.set_xticks(range(len(kinds) + 1), labels=[*kinds, "other wells"], fontsize=12)
+    axes.set_xticks(range(len(kinds) + 1), labels=[*kinds, "other wells"], fontsize=12, parse_math=False)
     axes.set_ylabel(_axis(column), fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     if column.amount:
@@ -149,7 +150,7 @@ def _controls(run: Run, column: WellColumn) -> Figure:
         if row["Metadata_Readout"] == column.name and row["Metadata_Timepoint"] == first
     ]
     words = [_separation(row) for row in rows if row["Metadata_Statistic"] in {"ZPrime", "RobustZPrime", "SSMD"}]
-    axes.set_title("\n".join(words), fontsize=10, loc="left")
+    axes.set_title("\n".join(words), fontsize=10, loc="left", parse_math=False)
     return figure
 
 
@@ -177,8 +178,7 @@ def _curve(run: Run, column: WellColumn, curve: Mapping[str, Any], axes: Axes) -
     of_scale = run.columns.named(f"{kind}_{column.name.removeprefix('Metadata_')}")
     wells = run.wells.slice(0, len(run.map.wells))
     doses = np.array([_dose(v) for v in wells["Metadata_Concentration"].to_pylist()])
-    compounds = wells["Metadata_Compound"].to_pylist() if "Metadata_Compound" in wells.column_names else [None]
-    same = np.array([compound == curve["Metadata_Compound"] for compound in compounds])
+    same = np.array([reagent == curve["Metadata_Compound"] for reagent in reagents_of(wells)])
     chosen = same & (doses > 0) & ~np.array([kind.startswith("negcon") for kind in run.map.controls])
     if of_scale is not None:
         axes.scatter(doses[chosen], of_scale.values[0][chosen], s=16, color=_KINDS["others"], linewidths=0, zorder=3)
@@ -196,7 +196,7 @@ def _curve(run: Run, column: WellColumn, curve: Mapping[str, Any], axes: Axes) -
         if low is not None and high is not None:
             said += f" ({report_heatmap.number(low)} to {report_heatmap.number(high)})"
             axes.axvspan(low, high, color=_KINDS["others"], alpha=0.18, linewidth=0)
-    axes.set_title(f"{curve['Metadata_Compound'] or 'wells'}\n{said}", fontsize=9, loc="left")
+    axes.set_title(f"{curve['Metadata_Compound'] or 'wells'}\n{said}", fontsize=9, loc="left", parse_math=False)
     axes.set_ylabel("% inhibition" if kind == "PercentInhibition" else "% of control", fontsize=8)
     axes.set_xlabel(unit, fontsize=8)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))

@@ -69,7 +69,7 @@ def histogram(label: str, unit: str, values: Mapping[str, npt.NDArray[np.floatin
         lines=_lines(known, (0.0, float(end))),
         ticks=tuple((WIDTH * t / end, compact(t)) for t in np.arange(0, end * 1.001, step)),
         median=(place, min(max(place, _LABEL), WIDTH - _LABEL), number(middle)),
-        beyond=int((every > end).sum()),
+        beyond=int(((every < 0) | (every > end)).sum()),
     )
 
 

@@ -80,16 +80,17 @@ function potency(curve) {
 
 const wellsOfCompound = new Map();
 data.wells.forEach((_, well) => {
-  const [compound, dose] = ["Compound", "Concentration"].map((name) => data.treatments[`Metadata_${name}`]?.[well]);
+  const [compound, dose] = [data.reagents[well], data.treatments.Metadata_Concentration?.[well]];
   if (!(dose > 0) || kindOf(well) === "negcon") return;
-  if (!wellsOfCompound.has(compound ?? null)) wellsOfCompound.set(compound ?? null, []);
-  wellsOfCompound.get(compound ?? null).push(well);
+  if (!wellsOfCompound.has(compound)) wellsOfCompound.set(compound, []);
+  wellsOfCompound.get(compound).push(well);
 });
 const doseOf = (well) => data.treatments.Metadata_Concentration[well];
 
 /** Counts of nuclei in per cent of the negative control's median. */
 function counts() {
   const density = ["Metadata_Density_per_mm2", "Metadata_Object_Count_PerField"].map((name) => valuesOf(name)).find((v) => v && known(v).length);
+  if (!density) return data.wells.map(() => NaN);
   const control = median(data.wells.map((_, well) => (kindOf(well) === "negcon" ? density[well] : NaN)));
   return [...density].map((value) => 100 * value / control);
 }
@@ -169,7 +170,7 @@ function showReadout(name) {
   showSeparation(name);
   drawCurves(name);
 }
-if (readoutBoxes.length) {
+if (readoutBoxes.length && data.readouts.length) {
   readoutBoxes.forEach((box) => box.addEventListener("change", () => showReadout(box.value)));
   byId("compound-search")?.addEventListener("input", () => drawCurves(readoutBoxes[0].value));
   byId("more-curves")?.addEventListener("click", () => { curvesShown = Infinity; drawCurves(readoutBoxes[0].value); });

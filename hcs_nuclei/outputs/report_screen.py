@@ -118,6 +118,9 @@ def write_screen(runs: Sequence[Path], path: Path) -> Path:
             f"--screen {path} is {found}; expected a file to write, such as {path.parent / 'screen.html'}."
         )
     plates = [_plate(run, path) for run in runs]
+    if len({plate.summary.pixel_size_um is None for plate in plates}) > 1:
+        # Of some plates the size of a pixel is not known: in px they can stand beside the others, in µm they cannot.
+        plates = [_plate(run, path, in_pixels=True) for run in runs]
     readouts = list(dict.fromkeys(name for plate in plates for name in plate.statistics.readouts))
     if not readouts:
         readouts = [name for name in (_DENSITY, _PER_FIELD) if any(name in plate.columns for plate in plates)][:1]
@@ -153,8 +156,8 @@ def check_screen(path: Path) -> None:
         raise OutputError(f"--screen {path} is {found}; expected a file to write, such as screen.html.")
 
 
-def _plate(run_dir: Path, page: Path) -> ScreenPlate:
-    run = read_run(run_dir)
+def _plate(run_dir: Path, page: Path, *, in_pixels: bool = False) -> ScreenPlate:
+    run = read_run(run_dir, in_pixels=in_pixels)
     wanted = {*run.statistics.readouts, _DENSITY, _PER_FIELD}
     columns = {column.name: column for column in run.columns.columns if column.name in wanted}
     counted = {name: run.columns.in_statistics(column)[0] for name, column in columns.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hcs_nuclei.outputs.report_columns import WellColumns
+from hcs_nuclei.screening.treated_wells import REAGENTS, TreatedWells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +75,12 @@ def read_statistics(run_dir: Path, wells: pa.Table, columns: WellColumns) -> Sta
         no_effects="" if effects else _no_statistics(wells, there),
         no_curves="" if curves else _no_curves(wells, (run_dir / "dose_response.parquet").is_file(), there),
     )
+
+
+def reagents_of(wells: pa.Table) -> tuple[str | None, ...]:
+    """(n,) what each well of a well table got, by the name that its dose series has; None where nothing is said."""
+    known = [f"Metadata_{name}" for name in ("Row", "Column", *REAGENTS) if f"Metadata_{name}" in wells.column_names]
+    return TreatedWells.of({name: wells[name].to_pylist() for name in known}).compounds
 
 
 def _rows(run_dir: Path, name: str) -> list[dict[str, Any]]:

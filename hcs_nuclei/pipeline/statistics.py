@@ -156,7 +156,7 @@ class PlateStatistics:
             (REPLICATES_FILE, replicates, REPLICATES),
         ):
             write_rows(run_dir / f"{name}.parquet", rows, columns)
-        if statistics and DENSITY in self.readouts and DENSITY not in self._names(wells):
+        if statistics and DENSITY in self.readouts and _without_pixel_size(wells):
             warnings.append(
                 "The size of a pixel is not known, so there is no density: nuclei per valid field stand in for it. "
                 "Name it in the recipe, as pixel_size_um."
@@ -169,8 +169,8 @@ class PlateStatistics:
         )
 
     def _names(self, wells: pa.Table) -> tuple[str, ...]:
-        """The readouts, with the count per field for a density that no well has."""
-        if wells[DENSITY].null_count < wells.num_rows:
+        """The readouts, with the count per field for a density where the size of a pixel is not known."""
+        if not _without_pixel_size(wells):
             return self.readouts
         return tuple(dict.fromkeys(PER_FIELD if name == DENSITY else name for name in self.readouts))
 
@@ -186,7 +186,7 @@ class PlateStatistics:
 
     def _count(self, wells: pa.Table, treated: TreatedWells, places: Any) -> ReadoutWells:
         """The primary count where it is no readout."""
-        name = DENSITY if wells[DENSITY].null_count < wells.num_rows else PER_FIELD
+        name = PER_FIELD if _without_pixel_size(wells) else DENSITY
         return ReadoutWells(treated, _values(wells.take(places), name))
 
     def _cautions(self, readouts: Mapping[str, ReadoutWells]) -> Iterator[str]:
@@ -205,6 +205,11 @@ _TREATMENT = (
     "Metadata_Concentration_unit",
     "Metadata_Replicate",
 )
+
+
+def _without_pixel_size(wells: pa.Table) -> bool:
+    """Whether wells that have a count per field have no density."""
+    return bool(wells[DENSITY].null_count == wells.num_rows and wells[PER_FIELD].null_count < wells.num_rows)
 
 
 def _few_flagged(wells: pa.Table, minimum: int) -> pa.Table:

@@ -22,6 +22,8 @@ from hcs_nuclei.screening.estimates import CONFIDENCE, MINIMUM_WELLS, Estimate, 
 
 #: Asymptotic efficiency for normal values of the median (2/π) and of the median absolute deviation.
 _MEDIAN_EFFICIENCY, _MAD_EFFICIENCY = 2 / math.pi, 0.3675
+#: Half of an interval of the logarithm of 1 - Z′ that says nothing any more: its ends are 10²¹ times apart.
+_WIDEST = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ def _z_prime(negative: _Side, positive: _Side) -> Estimate:
     of_spread = (positive.variance_of_spread + negative.variance_of_spread) / spread**2
     of_distance = (positive.variance_of_centre + negative.variance_of_centre) / distance**2
     reach = _quantile(positive, negative) * math.sqrt(of_spread + of_distance)
+    if reach > _WIDEST:
+        return Estimate(value, reason="no interval: the controls are not apart")
     return Estimate(value, 1 - (1 - value) * math.exp(reach), 1 - (1 - value) * math.exp(-reach))
 
 

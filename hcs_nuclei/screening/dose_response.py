@@ -116,18 +116,19 @@ def fit_dose_response(
     there = np.isfinite(value) & np.isfinite(dose) & (dose > 0)
     x, y = np.log10(dose[there]), value[there]
     levels = np.unique(x)
-    lowest, highest = (float(10 ** levels[0]), float(10 ** levels[-1])) if len(levels) else (None, None)
+    # As they were given: a power of ten of their logarithm is not always the same number.
+    lowest, highest = (float(dose[there].min()), float(dose[there].max())) if len(levels) else (None, None)
     size = (len(y), len(levels), lowest, highest)
     if len(levels) < MINIMUM_DOSES or len(y) <= MINIMUM_DOSES:
         words = f"{len(y)} wells at {len(levels)} doses above 0; {MINIMUM_DOSES} doses and 5 wells are needed"
         return DoseResponse("not fitted", words, *size)
     if not varies(float(np.ptp(y)), y):
-        return _flat(x, y, (half, control), size, "all wells have the same value")
+        return _flat(y, (half, control), size, "all wells have the same value")
     fit = _fit(x, y)
     if fit is None:
         return DoseResponse("not fitted", "no curve was found that fits better than others", *size)
     if not _explains(fit, y):
-        return _flat(x, y, (half, control), size, "the curve explains no more than chance would")
+        return _flat(y, (half, control), size, "the curve explains no more than chance would")
     return DoseResponse(
         "fitted",
         "",
@@ -136,8 +137,8 @@ def fit_dose_response(
         end=fit.end,
         slope=fit.slope,
         spread=float(np.sqrt(fit.squares / fit.freedom)),
-        relative=_relative(fit, x, y),
-        absolute=_absolute(fit, x, half, control),
+        relative=_relative(fit, x, y, (lowest, highest)),
+        absolute=_absolute(fit, x, half, control, (lowest, highest)),
         middle=fit.middle,
     )
 
@@ -197,31 +198,34 @@ def _explains(fit: _Fit, y: Values) -> bool:
 
 
 def _flat(
-    x: Values, y: Values, levels: tuple[float, float], size: tuple[int, int, float | None, float | None], reason: str
+    y: Values, levels: tuple[float, float], size: tuple[int, int, float | None, float | None], reason: str
 ) -> DoseResponse:
     """No effect of the dose: all doses are on one side of the half response, the control's (``> max``) or beyond.
 
-    `levels` are the half response and the control's.
+    `levels` are the half response and the control's. Far from the control on its other side, where a strong rise
+    is, there is no dose that the half response would be at the end of: no relative IC50 is told.
     """
     mean, (half, control) = float(y.mean()), levels
     side: Relation = ">" if (mean - half) * (control - half) > 0 else "<"
-    edge = float(10 ** (x.max() if side == ">" else x.min()))
-    potency = Potency(side, Estimate(edge, reason=reason))
+    potency = Potency(side, Estimate(size[3] if side == ">" else size[2], reason=reason))
+    relative = potency
+    if side == ">" and abs(mean - control) > abs(half - control):
+        relative = Potency("", Estimate(None, reason=f"every dose is at {mean:.4g}, where the control is {control:g}"))
     spread = float(np.std(y, ddof=1))
     return DoseResponse(
-        "no effect", reason, *size, start=mean, end=mean, spread=spread, relative=potency, absolute=potency
+        "no effect", reason, *size, start=mean, end=mean, spread=spread, relative=relative, absolute=potency
     )
 
 
-def _relative(fit: _Fit, x: Values, y: Values) -> Potency:
+def _relative(fit: _Fit, x: Values, y: Values, doses: tuple[float | None, float | None]) -> Potency:
     levels = np.unique(x)
     below = int(np.sum(levels < fit.middle - _BEND / fit.slope))
     above = int(np.sum(levels > fit.middle + _BEND / fit.slope))
     words = f"{below} doses beyond the lower bend and {above} beyond the upper; {_BEYOND} are needed at each"
     if above < _BEYOND <= below:
-        return Potency(">", Estimate(float(10 ** levels[-1]), reason=words))
+        return Potency(">", Estimate(doses[1], reason=words))
     if below < _BEYOND <= above:
-        return Potency("<", Estimate(float(10 ** levels[0]), reason=words))
+        return Potency("<", Estimate(doses[0], reason=words))
     if below < _BEYOND:
         return Potency("", Estimate(None, reason=words))
     low, high = (None if end is None else float(10**end) for end in _profile(fit, x, y))
@@ -259,15 +263,15 @@ def _best_slope(x: Values, y: Values, middle: float) -> float:
     return min(float(found.fun), float(squares[best]))
 
 
-def _absolute(fit: _Fit, x: Values, half: float, control: float) -> Potency:
+def _absolute(fit: _Fit, x: Values, half: float, control: float, doses: tuple[float | None, float | None]) -> Potency:
     levels = np.unique(x)
     curve = fit.start + (fit.end - fit.start) * _rise(levels, fit.middle, fit.slope)
     before, after = (int(np.sum((curve > half) == side)) for side in (control > half, control <= half))
     words = f"the curve is at {before} doses before {half:g} and at {after} past it; {_BEYOND} are needed"
     if after < _BEYOND <= before:
-        return Potency(">", Estimate(float(10 ** levels[-1]), reason=words))
+        return Potency(">", Estimate(doses[1], reason=words))
     if before < _BEYOND <= after:
-        return Potency("<", Estimate(float(10 ** levels[0]), reason=words))
+        return Potency("<", Estimate(doses[0], reason=words))
     if before < _BEYOND:
         return Potency("", Estimate(None, reason=words))
     if (fit.start > half) != (control > half):
@@ -275,8 +279,9 @@ def _absolute(fit: _Fit, x: Values, half: float, control: float) -> Potency:
     share = (half - fit.start) / (fit.end - fit.start)
     place = fit.middle + float(np.log10(share / (1 - share))) / fit.slope
     reach = _reach_of_absolute(fit, x, share)
-    ends = (None, None) if reach is None else (float(10 ** (place - reach)), float(10 ** (place + reach)))
-    return Potency("=", Estimate(float(10**place), *ends))
+    if reach is None or not reach <= float(np.ptp(x)) + 2 * _MARGIN:
+        return Potency("=", Estimate(float(10**place), reason="no interval: the wells say nothing of how steep it is"))
+    return Potency("=", Estimate(float(10**place), float(10 ** (place - reach)), float(10 ** (place + reach))))
 
 
 def _reach_of_absolute(fit: _Fit, x: Values, share: float) -> float | None:
