@@ -204,3 +204,42 @@ def test_an_unknown_variable_is_refused_and_a_known_one_used(
     monkeypatch.setenv("HCS_NUCLEI_CLUSTER", "cloud")
     assert "No such cluster: 'cloud'" in run("process", finished.plate, "--out", tmp_path / "out", "--no-prefect").err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["process", "PLATE", "--out", "LONG"],
+        ["segment", "IMAGE", "--out", "LONG"],
+        ["models", "show", "LONG"],
+        ["simulate", "--out", "LONG"],
+        ["report", "LONG"],
+        ["evaluate", "--data", "LONG"],
+        ["process", "PLATE", "--out", "out", "--layout", "LONG"],
+        ["inspect", "PLATE", "--json", "LONG"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_a_name_that_no_file_can_have_is_a_line_and_no_traceback(
+    arguments: list[str], finished: FinishedRun, tmp_path: Path, run: Run
+) -> None:
+    given = {
+        "PLATE": finished.plate,
+        "IMAGE": next(finished.plate.rglob("*_w1.TIF")),
+        "LONG": tmp_path / ("x" * 300),
+        "out": tmp_path / "out",
+    }
+    said = run(*(given.get(argument, argument) for argument in arguments))
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("hcs-nuclei: ")
+    assert "Traceback" not in said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_variable_names_the_model_of_every_command_that_takes_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HCS_NUCLEI_MODEL", "absent")
+    said = run("segment", tmp_path / "a.tif", "--out", tmp_path / "out")
+    assert said.status == 2
+    assert "There is no model 'absent'" in said.err

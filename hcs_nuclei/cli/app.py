@@ -6,6 +6,7 @@ Ctrl-C; 1 otherwise. Data goes to stdout, progress and messages to stderr.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from hcs_nuclei.cli import annotate, audit, automations, benchmark, images, mode
 from hcs_nuclei.cli.messages import tell, tell_error, tell_fault
 from hcs_nuclei.errors import HcsNucleiError, UserError
 from hcs_nuclei.logs import set_up_logs
+
+#: A place that was named and cannot be looked at; where a run can no longer write, it says so itself.
+_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR}
 
 app = typer.Typer(
     name="hcs-nuclei",
@@ -53,12 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A reader such as `head` that has seen enough: no message, and none from Python's own flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.errno not in _PATH_ERRORS or error.filename is None:
+            raise
+        tell_error(f"{error.filename}: {error.strerror}. Mend the permission, or name another place.")
+        return 2
     except Exception as error:
         if tell_fault(error):
             return 1
         raise
     if status == 130:
-        tell("hcs-nuclei: stopped. What is finished is kept; start the same command again to go on.")
+        again = "start the same command again to go on"
+        if "--overwrite" in (sys.argv if arguments is None else arguments):
+            again += ", without --overwrite"
+        tell(f"hcs-nuclei: stopped. What is finished is kept; {again}.")
     return status
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,14 +16,17 @@ from hcs_nuclei.errors import OutputError, PlaneError, RunFailedError, listed
 from hcs_nuclei.files import replace_file
 
 if TYPE_CHECKING:
-    from hcs_nuclei.segmentation.predict import Segmentation
+    from hcs_nuclei.segmentation.predict import Segmentation, Segmenter
 
 SkipFaultyOption = Annotated[
     bool, typer.Option("--skip-faulty", help="Go on without images that cannot be used; each is named.")
 ]
 #: By which a label image is known to be one of ours.
 _SOFTWARE = "hcs-nuclei segment"
-ModelOption = Annotated[str, typer.Option(metavar="ID|DIR", help="Identifier, name or directory of a model.")]
+ModelOption = Annotated[
+    str,
+    typer.Option(metavar="ID|DIR", envvar="HCS_NUCLEI_MODEL", help="Identifier, name or directory of a model."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -47,12 +51,8 @@ def segment(
     ] = None,
 ) -> None:
     """Write a uint32 label image for each image; one CSV row an image on stdout."""
-    import numpy as np
-    import tifffile
-
+    from hcs_nuclei.cli.progress import show_images
     from hcs_nuclei.models.loading import load_model
-    from hcs_nuclei.segmentation.diameter import estimate_diameter
-    from hcs_nuclei.segmentation.normalise import to_grey
 
     stems = [image.stem for image in images]
     double = sorted({stem for stem in stems if stems.count(stem) > 1})
@@ -75,29 +75,15 @@ def segment(
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(["image", "labels", "height", "width", "nuclei", "diameter_px", "mean_confidence", "error"])
     failed = False
-    for image in images:
-        try:
-            pixels = to_grey(_read(image, page), nuclei=nuclei)
-        except (PlaneError, ValueError) as error:
-            failed = True
-            print(f"hcs-nuclei: {image}: {error}", file=sys.stderr)
-            rows.writerow([image, "", "", "", "", "", "", str(error)])
-            continue
-        used = diameter or estimate_diameter(segmenter, [pixels])
-        result = segmenter(pixels, diameter_px=used)
-        if diameter is None:
-            result = _without_dust(image, result)
-        target = out / f"{image.stem}.tif"
-        tiff = io.BytesIO()
-        tifffile.imwrite(tiff, result.labels, compression="zlib", software=_SOFTWARE)
-        try:
-            replace_file(target, tiff.getvalue())
-        except OSError as error:
-            raise RunFailedError(f"The label image {target} cannot be written: {error.strerror}.") from None
-        count = result.confidence.size
-        mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
-        rows.writerow([image, target, *pixels.shape, count, used or "", mean, ""])
-        sys.stdout.flush()
+    with ExitStack() as stack:
+        # On a terminal the rows themselves say how far it is.
+        show = (lambda _: None) if sys.stdout.isatty() else stack.enter_context(show_images(len(images)))
+        for done, image in enumerate(images, start=1):
+            row = _segmented(image, out / f"{image.stem}.tif", segmenter, diameter, page, nuclei)
+            failed |= bool(row[-1])
+            rows.writerow(row)
+            sys.stdout.flush()
+            show(done)
     if failed:
         raise typer.Exit(3)
 
@@ -150,6 +136,36 @@ def evaluate(
         write_json(json_to, {**evaluation.figures, "per_image": [asdict(figures) for figures in evaluation.images]})
     if json_to != "-":
         typer.echo(figures_text(evaluation.figures))
+
+
+def _segmented(
+    image: Path, target: Path, segmenter: Segmenter, diameter: float | None, page: int | None, nuclei: Any
+) -> list[object]:
+    """Write the label image of one image; returns its row, whose last cell says what is wrong with the image."""
+    import numpy as np
+    import tifffile
+
+    from hcs_nuclei.segmentation.diameter import estimate_diameter
+    from hcs_nuclei.segmentation.normalise import to_grey
+
+    try:
+        pixels = to_grey(_read(image, page), nuclei=nuclei)
+    except (PlaneError, ValueError) as error:
+        print(f"hcs-nuclei: {image}: {error}", file=sys.stderr)
+        return [image, "", "", "", "", "", "", str(error)]
+    used = diameter or estimate_diameter(segmenter, [pixels])
+    result = segmenter(pixels, diameter_px=used)
+    if diameter is None:
+        result = _without_dust(image, result)
+    tiff = io.BytesIO()
+    tifffile.imwrite(tiff, result.labels, compression="zlib", software=_SOFTWARE)
+    try:
+        replace_file(target, tiff.getvalue())
+    except OSError as error:
+        raise RunFailedError(f"The label image {target} cannot be written: {error.strerror}.") from None
+    count = result.confidence.size
+    mean = f"{float(np.mean(result.confidence)):.3f}" if count else ""
+    return [image, target, *pixels.shape, count, used or "", mean, ""]
 
 
 def _read(path: Path, page: int | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, write_json
+from hcs_nuclei.cli.arguments import JsonOption, ReasonOption, check_json, write_json
 
 if TYPE_CHECKING:
     from hcs_nuclei.plate import Plate
@@ -36,7 +37,10 @@ def inspect(
         str, typer.Argument(metavar="PLATE", help="A plate directory of any known vendor, or its URL (s3://...).")
     ],
     pattern: Annotated[
-        str | None, typer.Option(help="Regular expression with named groups well, field, channel, z, t.")
+        str | None,
+        typer.Option(
+            envvar="HCS_NUCLEI_PATTERN", help="Regular expression with named groups well, field, channel, z, t."
+        ),
     ] = None,
     layout: Annotated[
         str | None,
@@ -59,11 +63,12 @@ def inspect(
     """Say what a plate directory is, what it lacks and what is damaged; nothing is written, no pixels are read."""
     from hcs_nuclei.sources import check_files, inspection, open_plate, render_inspection
 
+    check_json(json_to)
     completeness = _waited_for(plate, pattern, quiet, timeout) if wait else None
     opened = open_plate(plate, pattern=pattern)
     found = inspection(opened, check_files(opened))
     found["layout"] = _layout(opened, layout)
-    found["barcodes"] = None if barcodes is None else _barcode(opened, Path(barcodes).expanduser())
+    found["barcodes"] = None if barcodes is None else _barcode(opened, Path(os.path.expanduser(barcodes)))
     if completeness is not None:
         found["completeness"] = {
             name: getattr(completeness, name)
@@ -87,7 +92,11 @@ def _layout(plate: Plate, named: str | None) -> dict[str, Any] | None:
 
     if named == "none":
         return None
-    found = read_vendor_layout(plate) if named in {None, "auto"} else read_layout(Path(str(named)).expanduser(), plate)
+    found = (
+        read_vendor_layout(plate)
+        if named in {None, "auto"}
+        else read_layout(Path(os.path.expanduser(str(named))), plate)
+    )
     if found is None:
         return None
     return {
@@ -136,9 +145,14 @@ def simulate(
     name: Annotated[str, typer.Option(help="Name of the plate.")] = "SIM-0001",
 ) -> None:
     """Make a plate with known truth in a vendor's layout; the last line of stdout is its directory."""
+    from hcs_nuclei.cli.progress import show_images
     from hcs_nuclei.simulate import simulate_plate
 
-    made = simulate_plate(out, format=format_name, wells=wells, fields=fields, size=size, seed=seed, name=name)
+    with show_images(wells * fields, "fields") as done:
+        made = simulate_plate(
+            out, format=format_name, wells=wells, fields=fields, size=size, seed=seed, name=name,
+            progress=lambda fields_done, _: done(fields_done),
+        )  # fmt: skip
     print(f"Truth (labels, nuclei, wells, layout): {made.truth}", file=sys.stderr)
     typer.echo(str(made.directory))
 
@@ -179,7 +193,7 @@ def report(
 
         check_screen(screen)
     files = [
-        name if name in {"auto", "none"} else str(Path(name).expanduser().absolute()) for name in (layout, exclusions)
+        name if name in {"auto", "none"} else os.path.abspath(os.path.expanduser(name)) for name in (layout, exclusions)
     ]
     recipe = load_settings(assay) if assay else None
     remake_plates(found, files[0], exclusions=files[1], qc=qc, recipe=recipe, reason=reason)

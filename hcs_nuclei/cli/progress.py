@@ -101,15 +101,15 @@ def _words(progress: Progress) -> str:
 
 
 @contextmanager
-def show_images(total: int) -> Iterator[Callable[[int], None]]:
+def show_images(total: int, what: str = "images") -> Iterator[Callable[[int], None]]:
     """A function that shows how many of `total` images are done; the bar is gone when the context ends."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("Images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        columns = (TextColumn(what.capitalize()), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
             task = bars.add_task("", total=total)
             yield lambda images: bars.update(task, completed=images)
         return
@@ -120,6 +120,6 @@ def show_images(total: int) -> Iterator[Callable[[int], None]]:
         now = time.monotonic()
         if now - last >= PLAIN_EVERY_S and images < total:
             last = now
-            print(f"{images} of {total} images, {now - start:.0f} s", file=sys.stderr, flush=True)
+            print(f"{images} of {total} {what}, {now - start:.0f} s", file=sys.stderr, flush=True)
 
     yield show

@@ -95,7 +95,7 @@ def _end(*_: object) -> None:
 def _service_directory(state: Path | None) -> Path:
     from hcs_nuclei.models.store import store_directory
 
-    home = (state or store_directory().parent / "service").expanduser().resolve()
+    home = Path(os.path.expanduser(state or store_directory().parent / "service")).resolve()
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,8 +77,8 @@ def train(
     given |= {"keep_normalisation": keep_normalisation, "precision": precision}
     settings = _settings(parent, given)
     job = TrainingJob(
-        datasets=tuple(place.expanduser().resolve() for place in data),
-        out=out.expanduser().resolve(),
+        datasets=tuple(Path(os.path.expanduser(place)).resolve() for place in data),
+        out=Path(os.path.expanduser(out)).resolve(),
         settings=settings,
         parent_directory=settings.parent_directory,
         modality=modality,
