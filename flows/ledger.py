@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from hcs_nuclei.files import replace_file, sweep
 from hcs_nuclei.plate import safe_name
 from hcs_nuclei.sources.completeness import Completeness, Look
+
+logger = logging.getLogger("hcs_nuclei.flows")
+
+#: In the service's directory, touched at the end of each pass that did all that it had to do.
+LAST_PASS = "last-pass"
 
 #: Before there is a run; while there is one; how it ended.
 State = Literal[
@@ -58,6 +64,8 @@ class Entry(BaseModel):
     recipe: str = ""
     run_dir: str = ""
     found: str = ""
+    #: How often its run was begun: again in Prefect's page is the same run.
+    run_count: int = 0
     #: Since when it could be begun; the oldest is begun first.
     ready: str = ""
     #: The last look at it, as long as it was not begun.
@@ -65,14 +73,19 @@ class Entry(BaseModel):
     #: What the flow was given when it was begun: a recipe that changes later does not change a second attempt.
     parameters: dict[str, Any] = {}
     attempt: int = 0
+    #: How many attempts a stop of the service ended: they are not the plate's fault.
+    stopped: int = 0
     flow_run: str = ""
     begun: str = ""
     ended: str = ""
 
     @property
     def key(self) -> str:
-        """Under which a run is asked for: equal for the same attempt at the same plate."""
-        return f"{entry_name(self.root)}-{self.attempt}"
+        """Under which a run is asked for: equal for the same attempt at the same plate, as it was found then.
+
+        A plate that was forgotten and is found anew is another, and so is that of another service of the same server.
+        """
+        return f"{_short_name(self.root, self.found, self.run_dir)}-{self.attempt}"
 
 
 class Ledger:
@@ -110,7 +123,12 @@ def read_entries(state: Path) -> list[Entry]:
 
 def entry_name(root: str) -> str:
     """The plate's directory in a short name that tells it from all others."""
-    return f"{safe_name(Path(root).name)[:60]}-{hashlib.sha256(root.encode(errors='surrogateescape')).hexdigest()[:12]}"
+    return _short_name(root)
+
+
+def _short_name(root: str, *others: str) -> str:
+    digest = hashlib.sha256("\n".join((root, *others)).encode(errors="surrogateescape")).hexdigest()
+    return f"{safe_name(Path(root).name)[:60]}-{digest[:12]}"
 
 
 def is_key(text: str | None) -> bool:
@@ -126,9 +144,11 @@ def open_ledger(state: Path) -> Iterator[Ledger | None]:
     with (directory / ".lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield None
             return
+        except OSError as error:  # a share that knows no locks
+            logger.warning("%s cannot be locked (%s): run no second service there.", directory, error.strerror)
         sweep(directory)
         yield Ledger(directory)
 

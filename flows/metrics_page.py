@@ -11,8 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, get_args
 
-from flows.ledger import Ledger, State
-from flows.status_page import STATUS_PAGE
+from flows.ledger import LAST_PASS, Ledger, State
 from hcs_nuclei.errors import ClusterError
 from hcs_nuclei.metrics import PREFIX, MetricsFile, as_text, families_of
 
@@ -56,8 +55,8 @@ def service_families(state: Path, totals: MetricsFile, started: float) -> Sequen
         _gauge("plates", "Plates that the watcher knows, by what it knows of them.", plates, ("state",)),
         _gauge("service_start_timestamp_seconds", "When the service was started, Unix time.", {(): started}),
     ]
-    with suppress(OSError):  # before the first pass there is no page
-        looked = (state / STATUS_PAGE).stat().st_mtime
+    with suppress(OSError):  # before the first pass
+        looked = (state / LAST_PASS).stat().st_mtime
         families.append(_gauge("last_look_timestamp_seconds", "When it was last looked for plates.", {(): looked}))
     return families
 

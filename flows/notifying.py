@@ -59,13 +59,17 @@ class Message(BaseModel):
 
 def message_of(before: Entry | None, after: Entry) -> Message | None:
     """What is to be told of a plate that was `before` and is `after`; None where that is nothing."""
-    if (before and before.state == after.state) or after.state not in _TITLES or after.reason == STOPPED:
+    if (
+        (before and (before.state, before.run_count) == (after.state, after.run_count))
+        or after.state not in _TITLES
+        or after.reason == STOPPED
+    ):
         return None
     silent = after.state == "crashed" and "heartbeat" in after.reason
     kind = cast(Kind, "heartbeat" if silent else after.state)
     return Message(
         # A plate is held before there is a run, and for another reason anew.
-        key=f"held:{after.root}:{after.reason}" if kind == "held" else f"{kind}:{after.flow_run}:{after.attempt}",
+        key=f"held:{after.root}:{after.reason}" if kind == "held" else f"{kind}:{after.flow_run}:{after.run_count}",
         kind=kind,
         title=f"Plate {after.plate} {_TITLES[kind]}",
         text=after.reason,

@@ -28,8 +28,9 @@ def process_screen(parameters: ProcessScreenParameters) -> dict[str, str]:
     """
     parameters.check_places()
     if parameters.deployment:
-        say, key = get_run_logger().info, f"screen-{flow_run.id}"
-        return _ended(process_side_by_side(parameters.each(), parameters.deployment, parameters.at_once, key, say))
+        say, times = get_run_logger().info, range(2, (flow_run.run_count or 1) + 1)
+        keys = [f"screen-{flow_run.id}", *(f"screen{time}-{flow_run.id}" for time in times)]
+        return _ended(process_side_by_side(parameters.each(), parameters.deployment, parameters.at_once, keys, say))
     ends: dict[str, State[Any]] = {}
     for plate in parameters.each():
         ends[plate.plate] = process_plate(plate, return_state=True)

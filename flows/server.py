@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,7 +26,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from hcs_nuclei.errors import ClusterError
+from hcs_nuclei.errors import ClusterError, RunFailedError
 from hcs_nuclei.logs import JsonHandler
 
 _DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -44,6 +44,7 @@ def prefect_server() -> Iterator[str]:
 
     Raises:
         ClusterError: the server does not answer or does not start; says what to do.
+        RunFailedError: it answers no more.
     """
     _quiet_console()
     with ExitStack() as stack:
@@ -55,7 +56,13 @@ def prefect_server() -> Iterator[str]:
         # The last logs and states are sent while there is a server, and not at the interpreter's exit.
         stack.callback(EventsWorker.drain_all, timeout=_SEND_S)
         stack.callback(APILogHandler().flush)
-        yield url
+        try:
+            yield url
+        except httpx.HTTPError as error:
+            raise RunFailedError(
+                f"Prefect's server at {url} does not answer any more ({error!r}). What is finished is kept; start the "
+                "same command again to go on."
+            ) from error
 
 
 @contextmanager
@@ -73,47 +80,87 @@ def _own_server() -> Iterator[str]:
             # As Prefect starts its own: no UI, no schedules.
             "PREFECT__SERVER_EPHEMERAL": "1",
         }
-        url = stack.enter_context(server_process(environ, home / _LOG))
+        url = stack.enter_context(server_process(environ, home / _LOG)).url
         stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: secret}))
         yield url
 
 
+class ServerProcess:
+    """A Prefect server on loopback, as a process of this one."""
+
+    def __init__(self, environ: dict[str, str], log: Path, port: int = 0) -> None:
+        self._environ, self._log, self._port = environ, log, port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, once it was started; started again it has the same."""
+        return f"http://127.0.0.1:{self._port}/api"
+
+    @property
+    def log(self) -> Path:
+        """Where it says what it does."""
+        return self._log
+
+    def poll(self) -> int | None:
+        """The status that its process ended with; None while it lives."""
+        return None if self._process is None else self._process.poll()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            ClusterError: it does not start, or the port is taken.
+        """
+        timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+        with _listener(self._port) as listener, self._log.open("ab") as sink:
+            self._port = listener.getsockname()[1]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.embedded_server", str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=sink,
+                stderr=sink,
+                env=self._environ,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+        try:
+            # The socket listens already, so one request waits until the server is up, and fails at once where it dies.
+            httpx.get(f"{self.url}/health", timeout=timeout, trust_env=False).raise_for_status()
+        except httpx.HTTPError as error:
+            raise ClusterError(
+                f"Prefect's embedded server did not start within {timeout:.0f} s ({error!r}); {self._log} says why. "
+                "Start one (prefect server start) and name it in PREFECT_API_URL, or process without Prefect "
+                "(--no-prefect)."
+            ) from None
+
+    def stop(self) -> None:
+        """End it, if it lives."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
 @contextmanager
-def server_process(environ: dict[str, str], log: Path, port: int = 0) -> Iterator[str]:
-    """The address of a server that was started on loopback, and is stopped at the end.
+def server_process(environ: dict[str, str], log: Path, port: int = 0) -> Iterator[ServerProcess]:
+    """A server that was started on loopback, and is stopped at the end.
 
     Raises:
         ClusterError: it does not start, or the port is taken.
     """
-    timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
-    with _listener(port) as listener, log.open("ab") as sink:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.embedded_server", str(listener.fileno())],
-            stdin=subprocess.PIPE,
-            stdout=sink,
-            stderr=sink,
-            env=environ,
-            pass_fds=[listener.fileno()],
-            start_new_session=True,
-        )
+    server = ServerProcess(environ, log, port)
     try:
-        # The socket listens already, so one request waits until the server is up, and fails at once where it dies.
-        httpx.get(f"{url}/health", timeout=timeout, trust_env=False).raise_for_status()
-        yield url
-    except httpx.HTTPError as error:
-        raise ClusterError(
-            f"Prefect's embedded server did not start within {timeout:.0f} s ({error!r}); {log} says why. Start one "
-            "(prefect server start) and name it in PREFECT_API_URL, or process without Prefect (--no-prefect)."
-        ) from None
+        server.start()
+        yield server
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        server.stop()
 
 
 def _listener(port: int) -> socket.socket:

@@ -19,7 +19,7 @@ from prefect.settings import get_current_settings
 from flows.metrics_page import metrics_page
 from flows.parameters import WatchPlatesParameters
 from flows.roots import ALLOWED_ROOTS
-from flows.server import check_server, server_process
+from flows.server import ServerProcess, check_server, server_process
 from flows.silent_passes import PassWatch, passes_watched
 from hcs_nuclei.errors import ClusterError, OutputError, RunConflictError, RunFailedError
 from hcs_nuclei.metrics import METRICS_FILE, MetricsFile
@@ -31,8 +31,9 @@ _KILLED_S = 5.0
 _START_S = 180.0
 _ASK_AGAIN_S = 5.0
 _LARGEST_LOG = 10_000_000
-#: A worker that dies is started again, but not for ever: what kills it so often is no accident.
-_MOST_DEATHS = 5
+_LOOK_S = 5.0
+#: A process that dies is started again, but not for ever: what kills it so often within so long is no accident.
+_MOST_DEATHS, _LATELY_S = 5, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,11 @@ def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
     state = Path(options.watch.state)
     with ExitStack() as stack:
         _own(state, stack)
-        url = get_current_settings().api.url
-        own_server = url is None
+        server, url = None, get_current_settings().api.url
         if url is None:
-            url = stack.enter_context(
-                server_process(_server_environ(state, options.port), _log(state, "server"), options.port)
-            )
+            environ = _server_environ(state, options.port)
+            server = stack.enter_context(server_process(environ, _log(state, "server"), options.port))
+            url = server.url
         else:
             check_server(url)
         # Where the service's own user keeps them elsewhere, they are shown from there.
@@ -79,7 +79,7 @@ def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
         port = options.metrics_port or min(options.port + 1, 65535)
         exactly = options.metrics_port is not None
         metrics = stack.enter_context(metrics_page(state, totals, port, exactly=exactly))
-        worker = stack.enter_context(_worker(options, url, own_server=own_server))
+        worker = stack.enter_context(_worker(options, url, server))
         say(f"Prefect's web page:  {url.removesuffix('/api')}")
         say(f"Metrics:             {metrics}")
         say(f"Status page:         {(state / 'status.html').absolute().as_uri()}")
@@ -92,11 +92,28 @@ def run_service(options: ServiceOptions, say: Callable[[str], None]) -> None:
         worker.supervise(say)
 
 
+class _Deaths:
+    """How often a process ended of late."""
+
+    def __init__(self) -> None:
+        self._moments: list[float] = []
+
+    def count(self) -> None:
+        """It ended."""
+        self._moments = [moment for moment in self._moments if time.monotonic() - moment < _LATELY_S]
+        self._moments.append(time.monotonic())
+
+    @property
+    def too_many(self) -> bool:
+        """Whether it is no accident any more."""
+        return len(self._moments) >= _MOST_DEATHS
+
+
 class _Worker:
     """The process that runs flows, in a group of its own with everything that it starts."""
 
-    def __init__(self, options: ServiceOptions, url: str, own_server: bool) -> None:
-        self._options, self._own_server = options, own_server
+    def __init__(self, options: ServiceOptions, url: str, server: ServerProcess | None) -> None:
+        self._options, self._server = options, server
         self._state = Path(options.watch.state)
         self._environ = {**os.environ, "PREFECT_API_URL": url, ALLOWED_ROOTS: _roots(options.watch)}
         self._environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
@@ -128,7 +145,7 @@ class _Worker:
                 "watch": self._options.watch.model_dump(mode="json"),
                 "every": self._options.every,
                 "plates": self._options.plates,
-                "own_server": self._own_server,
+                "own_server": self._server is not None,
                 "ends_within": _STOP_S,
                 "ready": writing,
             }
@@ -153,18 +170,28 @@ class _Worker:
         process.wait()
 
     def supervise(self, say: Callable[[str], None]) -> None:
-        """Start it again whenever it ends; returns never. Somebody's server that is away is waited for.
+        """Start it, and a server of our own, again whenever they end; returns never. Somebody's server is waited for.
 
         Raises:
-            RunFailedError: it ends again and again.
+            RunFailedError: one of them ends again and again.
         """
         assert self._process is not None
-        deaths = 0
-        while deaths < _MOST_DEATHS:
-            status = self._process.wait()
+        deaths = {"worker": _Deaths(), "server": _Deaths()}
+        while True:
+            if self._server is not None and (status := self._server.poll()) is not None:
+                deaths["server"].count()
+                self._check(deaths["server"], "Prefect server", self._server.log)
+                say(f"Prefect's server ended ({status}); it is started again.")
+                self._start_server(self._server)
+                continue
+            try:
+                status = self._process.wait(_LOOK_S)
+            except subprocess.TimeoutExpired:
+                continue
             self.stop()
-            if self._own_server or self._server_answers():
-                deaths += 1
+            if self._server is not None or self._server_answers():
+                deaths["worker"].count()
+                self._check(deaths["worker"], "worker", _log(self._state, "worker"))
                 say(f"The worker ended ({status}); it is started again.")
                 time.sleep(1.0)
             else:
@@ -172,11 +199,21 @@ class _Worker:
             try:
                 self.start()
             except RunFailedError:
-                if self._own_server or self._server_answers():
+                if self._server is not None or self._server_answers():
                     raise
-        raise RunFailedError(
-            f"The service's worker ended {_MOST_DEATHS} times; {_log(self._state, 'worker')} says why."
-        )
+
+    def _start_server(self, server: ServerProcess) -> None:
+        """The worker waits for it meanwhile, and what it processes goes on."""
+        server.stop()
+        time.sleep(1.0)
+        try:
+            server.start()
+        except ClusterError as error:
+            raise RunFailedError(str(error)) from None
+
+    def _check(self, deaths: _Deaths, what: str, log: Path) -> None:
+        if deaths.too_many:
+            raise RunFailedError(f"The service's {what} ended {_MOST_DEATHS} times within an hour; {log} says why.")
 
     def _server_answers(self) -> bool:
         try:
@@ -194,8 +231,8 @@ class _Worker:
 
 
 @contextmanager
-def _worker(options: ServiceOptions, url: str, *, own_server: bool) -> Iterator[_Worker]:
-    worker = _Worker(options, url, own_server)
+def _worker(options: ServiceOptions, url: str, server: ServerProcess | None) -> Iterator[_Worker]:
+    worker = _Worker(options, url, server)
     try:
         worker.start()
         yield worker
@@ -214,8 +251,13 @@ def _own(state: Path, stack: ExitStack) -> None:
         ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise RunConflictError(f"A service runs in {state} already. Stop it, or choose another --state.") from None
+    except OSError as error:
+        raise OutputError(
+            f"The service directory {state} cannot be locked ({error.strerror}). Choose another --state, on a disk of "
+            "this machine."
+        ) from None
 
 
 def _server_environ(state: Path, port: int) -> dict[str, str]:

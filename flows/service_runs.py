@@ -38,6 +38,14 @@ _ENDS: dict[StateType, State] = {
 }
 
 
+class ServerAwayError(ClusterError):
+    """Prefect's server does not answer for now; asked again later, it may."""
+
+
+class NoDeploymentError(ClusterError):
+    """Prefect's server has no such deployment."""
+
+
 def now() -> str:
     """The time as entries have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -78,7 +86,8 @@ def begin(entry: Entry, deployment: str, keep: Callable[[Entry], None]) -> Entry
     """Ask for the run of `entry`, which is ``starting``; asked again with the same attempt, it is the same run.
 
     Raises:
-        ClusterError: there is no such deployment, or the server does not answer; the entry stays as it is.
+        ClusterError: there is no such deployment, or the server refuses what it is given; the entry stays as it is.
+        ServerAwayError: the server does not answer; the entry stays as it is.
     """
     keep(entry)
     run = ask_for_run(
@@ -108,7 +117,8 @@ def ask_for_run(
         as_subflow: whether it belongs to the run that asks.
 
     Raises:
-        ClusterError: there is no such deployment, or the server does not answer.
+        ServerAwayError: the server does not answer.
+        ClusterError: there is no such deployment, or the server refuses what it is given.
     """
     try:
         run = run_deployment(
@@ -121,10 +131,19 @@ def ask_for_run(
         )
     except ObjectNotFound:
         raise _no_deployment(deployment) from None
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+            raise ServerAwayError(_no_run(parameters, error, otherwise)) from None
+        said = f"{error.response.status_code}: {error.response.text[:300]}"
+        raise ClusterError(_no_run(parameters, said, "Mend what it says, or start the service again.")) from None
     except httpx.HTTPError as error:
-        raise ClusterError(f"Prefect's server made no run of {parameters['plate']} ({error}). {otherwise}") from None
+        raise ServerAwayError(_no_run(parameters, error, otherwise)) from None
     assert isinstance(run, FlowRun)
     return run.id
+
+
+def _no_run(parameters: Mapping[str, Any], why: object, otherwise: str) -> str:
+    return f"Prefect's server made no run of {parameters['plate']} ({why}). {otherwise}"
 
 
 def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entry:
@@ -153,8 +172,8 @@ def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entr
         became, message = "completed", "finished by another run"
     if became == "begun":
         message = {"AwaitingConcurrencySlot": "waits its turn"}.get(state.name or "", (state.name or "").lower())
-    ended = "" if became == "begun" else entry.ended or now()
-    return entry.model_copy(update={"state": became, "reason": message, "ended": ended})
+    ended = "" if became == "begun" else (entry.run_count == run.run_count and entry.ended) or now()
+    return entry.model_copy(update={"state": became, "reason": message, "ended": ended, "run_count": run.run_count})
 
 
 def failed_besides(client: SyncPrefectClient, since: datetime) -> list[FlowRun]:
@@ -181,15 +200,17 @@ def again(entry: Entry) -> Entry | None:
     It is queued behind the others, which a plate that takes its worker with it must not hold up; where the service was
     stopped, in front.
     """
-    if entry.state != "crashed" or entry.attempt >= ATTEMPTS:
+    stopped = entry.stopped + (entry.reason == STOPPED)
+    if entry.state != "crashed" or entry.attempt - stopped >= ATTEMPTS:
         return None
-    new = {"state": "queued", "attempt": entry.attempt + 1, "flow_run": "", "begun": "", "ended": ""}
+    new = {"state": "queued", "attempt": entry.attempt + 1, "flow_run": "", "begun": "", "ended": "", "run_count": 0}
+    new["stopped"] = stopped
     ready = entry.ready if entry.reason == STOPPED else now()
     return entry.model_copy(update={**new, "ready": ready, "reason": f"is begun again: {entry.reason}"})
 
 
-def _no_deployment(deployment: str) -> ClusterError:
-    return ClusterError(
+def _no_deployment(deployment: str) -> NoDeploymentError:
+    return NoDeploymentError(
         f"Prefect's server has no deployment {deployment}. Start hcs-nuclei serve, or deploy prefect.yaml."
     )
 

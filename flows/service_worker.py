@@ -118,7 +118,8 @@ def main() -> None:
     # At each poll it says again which runs wait their turn.
     logging.getLogger("prefect.runner.state_proposer").setLevel(logging.WARNING)
     outlast_outages()
-    runner = Runner(name="hcs-nuclei", query_seconds=_POLL_S, pause_on_shutdown=True)
+    # Without a limit of its own, which is five: the deployments have theirs, and passes must not wait for plates.
+    runner = Runner(name="hcs-nuclei", query_seconds=_POLL_S, pause_on_shutdown=True, limit=None)
     for deployment in deployments(watch, timedelta(seconds=configuration["every"]), configuration["plates"]):
         runner.add_deployment(deployment)
     with os.fdopen(configuration["ready"], "w") as ready:

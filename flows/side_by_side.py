@@ -18,7 +18,7 @@ from prefect.states import Cancelling, Crashed
 
 from flows.heartbeats import end_lost, patience, why_lost
 from flows.parameters import ProcessPlateParameters
-from flows.service_runs import ask_for_run, room
+from flows.service_runs import ServerAwayError, ask_for_run, room
 
 _ASK_AGAIN_S = 5.0
 
@@ -27,46 +27,58 @@ def process_side_by_side(
     plates: Sequence[ProcessPlateParameters],
     deployment: str,
     at_once: int | None,
-    key: str,
+    keys: Sequence[str],
     say: Callable[[str], object],
 ) -> dict[str, State[Any]]:
     """Each plate as a run of `deployment`, as many at a time as it has room for; the state in which each ended.
 
     A run whose process is gone ends as *Crashed*, one that somebody cancels as *Cancelled*; neither stops the others.
-    Whatever ends this function before they are done, a cancelling of the screen above all, cancels them.
+    A server that does not answer is asked again until it does. Whatever ends this function before they are done, a
+    cancelling of the screen above all, cancels them.
 
     Args:
         plates: in the order in which they are begun.
         deployment: ``flow/deployment``; of its runs that wait for a place, never more than one is ours.
         at_once: at most so many, though there be more room; None for as many as there is room for.
-        key: of the whole; asked for again with the same, a plate's run is the same run.
+        keys: of the whole, one for each time that it was begun, the first one first. A plate's run of an earlier time
+            is gone on with, unless it came to no good end: then the plate gets another.
         say: told when a plate is begun and when it ended.
 
     Raises:
-        ClusterError: there is no such deployment, or the server makes no run of a plate.
+        ClusterError: there is no such deployment, or the server refuses to make a run of a plate.
     """
     waiting, ends = deque(enumerate(plates)), dict[str, State[Any]]()
     under_way: dict[str, UUID] = {}
+    away = False
     with get_client(sync_client=True) as client:
+
+        def take_a_look() -> None:
+            for plate, run in list(under_way.items()):
+                if (state := _end(client, run)) is not None:
+                    del under_way[plate]
+                    ends[plate] = state
+                    say(f"{plate}: {state.name}. {state.message or ''}".rstrip(". ") + ".")
+            free = min(room(client, deployment), (at_once or sys.maxsize) - len(under_way)) if waiting else 0
+            for _ in range(min(free, len(waiting))):
+                number, parameters = waiting[0]
+                run = _run_of(client, parameters, deployment, [f"{key}-{number}" for key in keys])
+                waiting.popleft()
+                under_way[parameters.plate] = run
+                say(f"{parameters.plate}: begun as run {run}.")
+
         try:
             while waiting or under_way:
-                for plate, run in list(under_way.items()):
-                    if (state := _end(client, run)) is not None:
-                        del under_way[plate]
-                        ends[plate] = state
-                        say(f"{plate}: {state.name}. {state.message or ''}".rstrip(". ") + ".")
-                free = min(room(client, deployment), (at_once or sys.maxsize) - len(under_way)) if waiting else 0
-                for _ in range(min(free, len(waiting))):
-                    number, parameters = waiting.popleft()
-                    under_way[parameters.plate] = ask_for_run(
-                        deployment,
-                        parameters.model_dump(mode="json"),
-                        name=parameters.name,
-                        key=f"{key}-{number}",
-                        otherwise="Run the screen again.",
-                        as_subflow=True,
-                    )
-                    say(f"{parameters.plate}: begun as run {under_way[parameters.plate]}.")
+                try:
+                    take_a_look()
+                    if away:
+                        say("Prefect's server answers again.")
+                    away = False
+                except (httpx.HTTPError, ServerAwayError) as error:
+                    if _is_refusal(error):
+                        raise
+                    if not away:
+                        say(f"Prefect's server does not answer ({error}); it is waited for.")
+                    away = True
                 if under_way or waiting:
                     time.sleep(_ASK_AGAIN_S)
         finally:
@@ -74,6 +86,32 @@ def process_side_by_side(
                 with suppress(ObjectNotFound, httpx.HTTPError):  # of one it must not keep the others going
                     client.set_flow_run_state(run, Cancelling(message="The screen that it belongs to was stopped."))
     return {parameters.plate: ends[parameters.plate] for parameters in plates}
+
+
+def _run_of(
+    client: SyncPrefectClient, parameters: ProcessPlateParameters, deployment: str, keys: Sequence[str]
+) -> UUID:
+    """The run of a plate: the first of those with `keys` that did not come to a bad end, or a new one for the last."""
+    for key in keys:
+        run = ask_for_run(
+            deployment,
+            parameters.model_dump(mode="json"),
+            name=parameters.name,
+            key=key,
+            otherwise="It is asked again.",
+            as_subflow=True,
+        )
+        if key == keys[-1]:
+            break
+        state = client.read_flow_run(run).state
+        if state is None or not state.is_final() or state.is_completed():
+            break
+    return run
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server answered, and will not answer otherwise the next time."""
+    return isinstance(error, httpx.HTTPStatusError) and not error.response.is_server_error
 
 
 def _end(client: SyncPrefectClient, run_id: UUID) -> State[Any] | None:

@@ -1,4 +1,7 @@
-"""A pass of the watcher that hangs tells nobody, and no other is run meanwhile: ``serve`` tells in its place."""
+"""A pass of the watcher that hangs tells nobody, and no other is run meanwhile: ``serve`` tells in its place.
+
+So it does where pass after pass fails.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from threading import Event, Thread
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.ledger import LAST_PASS
 from flows.notify_settings import read_notify
 from flows.notifying import Message, Outbox
-from flows.status_page import STATUS_PAGE
 from hcs_nuclei.errors import SettingsError
 
 #: How long no pass may have ended, where that is more than so many intervals between passes.
@@ -76,14 +79,18 @@ def _look(watch: PassWatch, stop: Event) -> None:
 
 def no_watcher(last: datetime | None, patience: timedelta) -> Message:
     """That no pass has ended for so long since the `last` one, if there was any."""
-    ended = f"The last pass of watch-plates ended at {last:%Y-%m-%d %H:%M} UTC" if last else "No pass has ended yet"
+    ended = (
+        f"The last pass of watch-plates ended well at {last:%Y-%m-%d %H:%M} UTC"
+        if last
+        else "No pass has ended well yet"
+    )
     return Message(
         key=f"no_watcher:{last.isoformat() if last else 'never'}",
         kind="no_watcher",
         title="Nobody looks for plates",
-        text=f"{ended}, none for {patience.total_seconds() / 60:g} minutes. While one hangs, no other is "
-        "run: see whether each watched directory can be listed, cancel the pass in Prefect's web page, or start the "
-        "service again; logs/worker.log in its directory says more.",
+        text=f"{ended}, none for {patience.total_seconds() / 60:g} minutes. Where passes fail, Prefect's web page says "
+        "why. While one hangs, no other is run: see whether each watched directory can be listed, cancel the pass "
+        "there, or start the service again; logs/worker.log in its directory says more.",
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -97,8 +104,8 @@ def _tell(watch: PassWatch, message: Message, warn: Callable[[str], None]) -> No
 
 
 def _last_pass(state: Path) -> datetime | None:
-    """When the last pass ended: each one writes the status page at its end."""
+    """When the last pass ended well."""
     try:
-        return datetime.fromtimestamp((state / STATUS_PAGE).stat().st_mtime, UTC)
+        return datetime.fromtimestamp((state / LAST_PASS).stat().st_mtime, UTC)
     except OSError:
         return None

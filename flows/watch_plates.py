@@ -19,17 +19,26 @@ from prefect.states import Completed
 
 from flows.endings import ends_in_words
 from flows.heartbeats import patience
-from flows.ledger import NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
+from flows.ledger import LAST_PASS, NOT_BEGUN, Entry, Ledger, State, look_from_plain, look_to_plain, open_ledger
 from flows.notify_settings import Notify, read_notify
 from flows.notifying import Message, Outbox, message_of, message_of_run, none_finished, root_missing
 from flows.parameters import ProcessPlateParameters, WatchPlatesParameters
 from flows.plate_events import TOLD_BY_WATCHER, emit_message
 from flows.recipes import Recipe, read_recipes, recipe_for
 from flows.server import web_page
-from flows.service_runs import again, begin, failed_besides, follow, now, room
+from flows.service_runs import (
+    NoDeploymentError,
+    ServerAwayError,
+    again,
+    begin,
+    failed_besides,
+    follow,
+    now,
+    room,
+)
 from flows.status_page import write_status_page
 from flows.watching import Decision, decide, find_plates, places_away
-from hcs_nuclei.errors import NotAPlateError, SettingsError, listed
+from hcs_nuclei.errors import ClusterError, NotAPlateError, SettingsError, listed
 from hcs_nuclei.pipeline import note_recipe
 from hcs_nuclei.sources.completeness import Completeness, check_completeness
 
@@ -84,6 +93,7 @@ def watch_plates(parameters: WatchPlatesParameters) -> str:
             _begin_next(this)
         finally:  # what happened is told, whether or not more could be begun
             _tell(this)
+        (state / LAST_PASS).touch()
         return _completed(_in_words(ledger, this.away))
 
 
@@ -188,7 +198,7 @@ def _begin_next(this: _Pass) -> None:
     deployment, ledger = this.parameters.deployment, this.ledger
     for entry in list(ledger.entries.values()):
         if entry.state == "starting" and not this.is_away(entry.root):  # a pass that ended too early asked, or did not
-            begin(entry, deployment, ledger.write)
+            _begin(this, entry)
     waiting = [e for e in ledger.entries.values() if e.state == "queued" and not this.is_away(e.root)]
     queued = sorted(waiting, key=lambda e: (e.ready, e.root))
     free = room(this.client, deployment) if queued else 0
@@ -196,9 +206,24 @@ def _begin_next(this: _Pass) -> None:
         if free < 1:
             break
         if (starting := _starting(this, entry)) is not None:
-            begin(starting, deployment, ledger.write)
-            get_run_logger().info("%s: begun with recipe %s; %s", entry.root, starting.recipe, entry.reason)
+            if _begin(this, starting):
+                get_run_logger().info("%s: begun with recipe %s; %s", entry.root, starting.recipe, entry.reason)
             free -= 1
+
+
+def _begin(this: _Pass, entry: Entry) -> bool:
+    """Ask for the run of `entry`; where the server refuses it the plate is held, so that it holds up no other."""
+    try:
+        begin(entry, this.parameters.deployment, this.ledger.write)
+    except (ServerAwayError, NoDeploymentError):
+        raise
+    except ClusterError as error:
+        held = entry.model_copy(update={"state": "held", "reason": str(error), "ready": "", "parameters": {}})
+        get_run_logger().error("%s: %s", entry.root, error)
+        this.tell(message_of(entry, held))
+        this.ledger.write(held)
+        return False
+    return True
 
 
 def _starting(this: _Pass, entry: Entry) -> Entry | None:

@@ -119,6 +119,10 @@ def _below(
         # That of os.path is no error where the directory cannot be read.
         if inner in outside or os.path.exists(inner / RUN_FILE):
             continue
+        if not _is_text(inner):
+            if _has_images(inner):
+                yield _unnamable(inner)
+            continue
         plate = None if inner in above else look(inner)
         # A directory that holds one plate opens as that plate, which is met further down, or is not to be met.
         if plate is not None and inner.is_relative_to(plate.root):
@@ -136,6 +140,20 @@ def _opened(folder: Path, recipes: Sequence[Recipe]) -> Found | None:
         named = pattern is not None and _has_images(folder)
         return Found(folder, folder.name, safe_name(folder.name), str(error)) if named else None
     return Found(plate.root, plate.name, run_name(plate))
+
+
+def _is_text(folder: Path) -> bool:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unnamable(folder: Path) -> Found:
+    """A plate whose directory has a name that no table, page or request can hold, by a name that can be read."""
+    shown = Path(os.fsencode(folder).decode("utf-8", "backslashreplace"))
+    return Found(shown, shown.name, safe_name(shown.name), "its directory's name is not UTF-8; give it another name")
 
 
 def _has_images(folder: Path) -> bool:

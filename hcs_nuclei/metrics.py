@@ -126,8 +126,12 @@ class MetricsFile:
             values.update(gauges or {})
             # Without waiting for the disk: a crash of the machine may set it back, which Prometheus knows to handle.
             fresh = temporary_path(self.path)
-            fresh.write_bytes(as_text(families_of(values)))
-            os.replace(fresh, self.path)
+            try:
+                fresh.write_bytes(as_text(families_of(values)))
+                os.replace(fresh, self.path)
+            except BaseException:
+                fresh.unlink(missing_ok=True)
+                raise
 
     def read(self) -> dict[Key, float]:
         """Each value by name and labels; none where there is no file, or one that is damaged."""

@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
         }
         stack.enter_context(temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 300}))
-        url = stack.enter_context(server_process(environ, folder / "server.log"))
+        url = stack.enter_context(server_process(environ, folder / "server.log")).url
         stack.enter_context(temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: folder}))
         yield url
 

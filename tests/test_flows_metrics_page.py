@@ -33,8 +33,7 @@ def served(state: Path, port: int, *, exactly: bool = True) -> AbstractContextMa
 
 
 def test_the_page_shows_the_totals_and_the_plates_as_they_are_now(tmp_path: Path) -> None:
-    from flows.ledger import Entry, open_ledger
-    from flows.status_page import STATUS_PAGE
+    from flows.ledger import LAST_PASS, Entry, open_ledger
 
     totals = MetricsFile(tmp_path / "metrics.prom")
     with served(tmp_path, _free()) as address:
@@ -45,7 +44,7 @@ def test_the_page_shows_the_totals_and_the_plates_as_they_are_now(tmp_path: Path
             for name, state in (("P1", "completed"), ("P2", "held"), ("P3", "held")):
                 entry = {"root": f"/plates/{name}", "plate": name, "run": name, "state": state}
                 ledger.write(Entry.model_validate(entry))
-        (tmp_path / STATUS_PAGE).touch()
+        (tmp_path / LAST_PASS).touch()
         after = values_of(address)
 
     # Alerts on a rise need a beginning.
@@ -54,7 +53,7 @@ def test_the_page_shows_the_totals_and_the_plates_as_they_are_now(tmp_path: Path
     assert after["wells_total",] == 96
     assert after["faults_total", "truncated"] == 2
     assert {key[1]: n for key, n in after.items() if key[0] == "plates" and n} == {"completed": 1, "held": 2}
-    assert after["last_look_timestamp_seconds",] == pytest.approx((tmp_path / STATUS_PAGE).stat().st_mtime)
+    assert after["last_look_timestamp_seconds",] == pytest.approx((tmp_path / LAST_PASS).stat().st_mtime)
     assert after["service_start_timestamp_seconds",] <= after["last_look_timestamp_seconds",]
     with pytest.raises(urllib.error.URLError):
         values_of(address)

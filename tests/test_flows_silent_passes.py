@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,8 @@ def test_passes_that_do_not_end_are_said_and_told_once_and_anew_after_they_ended
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import silent_passes
+    from flows.ledger import LAST_PASS
     from flows.silent_passes import PassWatch, passes_watched
-    from flows.status_page import write_status_page
 
     assert PassWatch(tmp_path, 60.0, "", print).patience == timedelta(minutes=15)
     assert PassWatch(tmp_path, 600.0, "", print).patience == timedelta(minutes=100)
@@ -39,17 +39,17 @@ def test_passes_that_do_not_end_are_said_and_told_once_and_anew_after_they_ended
         webhook.status = 503
         with passes_watched(watch):
             until(lambda: len(said) == 2)
-            assert said[0].startswith("Nobody looks for plates. No pass has ended yet, none for ")
+            assert said[0].startswith("Nobody looks for plates. No pass has ended well yet, none for ")
             assert said[1] == "The webhook number 1 of notify.yaml was not reached: status 503"
             webhook.status = 200
             until(lambda: webhook.got)
-            write_status_page(tmp_path, [], datetime.now(UTC))
+            (tmp_path / LAST_PASS).touch()
             until(lambda: len(webhook.got) == 2)
             time.sleep(0.5)
         assert [body["kind"] for _, body in webhook.got] == ["no_watcher"] * 2
         assert len(said) == 4
         assert said[2] == "Passes of the watcher end again."
-        assert said[3].startswith("Nobody looks for plates. The last pass of watch-plates ended at ")
+        assert said[3].startswith("Nobody looks for plates. The last pass of watch-plates ended well at ")
         # Started again while the same pass is the last one, the service has told it.
         with passes_watched(watch):
             until(lambda: len(said) == 5)
@@ -70,7 +70,7 @@ def test_service_tells_of_a_pass_that_hangs(tmp_path: Path, monkeypatch: pytest.
             assert served.process.stdout is not None
             lines = iter(served.process.stdout.readline, "")
             assert any(line.startswith("Ctrl-C") for line in lines)
-            until((state / "status.html").exists)
+            until((state / "last-pass").exists)
             os.mkfifo(state / "recipes" / "pipe.yaml")
             assert any(line.startswith("Nobody looks for plates. ") for line in lines)
             until(lambda: webhook.got)

@@ -19,13 +19,13 @@ DEPLOY = ROOT / "deploy" / "prometheus"
 @pytest.fixture
 def page(tmp_path: Path) -> bytes:
     """The page of a service that has done something of everything."""
+    from flows.ledger import LAST_PASS
     from flows.metrics_page import service_families
-    from flows.status_page import STATUS_PAGE
 
     totals = MetricsFile(tmp_path / "metrics.prom")
     labelled = {("faults", ("truncated",)): 1.0, ("stage_seconds", ("read",)): 0.5}
     totals.add(labelled, {("last_run_end_timestamp_seconds", ("completed",)): 1.0})
-    (tmp_path / STATUS_PAGE).touch()
+    (tmp_path / LAST_PASS).touch()
     return as_text(service_families(tmp_path, totals, 0.0))
 
 

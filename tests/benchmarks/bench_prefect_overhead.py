@@ -91,10 +91,10 @@ def _server(place: Path) -> Iterator[None]:
 
     imported = time.perf_counter()
     database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{place / 'prefect.db'}"}
-    with server_process({**os.environ, **database}, place / "server.log") as url:
+    with server_process({**os.environ, **database}, place / "server.log") as server:
         up = time.perf_counter() - imported
         print(f"Prefect imported in {imported - started:.1f} s, its server up {up:.1f} s later")
-        with temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: server.url}):
             yield
 
 
