@@ -201,3 +201,16 @@ def test_status_page_has_a_line_a_plate_and_last_night_first(tmp_path: Path) -> 
     # In the evening itself the page does not begin anew.
     assert "<h1>Since Sunday 18:00</h1>" in render_status([], now.replace(hour=23))
     assert "<h1>Since Monday 18:00</h1>" in render_status([], now.replace(day=3, hour=0, minute=30))
+
+
+def test_run_that_is_begun_again_in_the_web_page_and_fails_again_is_told_again(tmp_path: Path) -> None:
+    from flows.notifying import Outbox, message_of
+
+    outbox = Outbox(tmp_path)
+    once, twice = (entry(state="failed", run_count=count) for count in (1, 2))
+    assert outbox.put(message_of(entry(), once))
+    assert not outbox.put(message_of(entry(), once))
+    assert outbox.put(message_of(entry(run_count=1), twice))
+    # Between two passes it failed, was begun again, and failed again.
+    assert message_of(once, twice) is not None
+    assert message_of(twice, twice) is None

@@ -189,3 +189,53 @@ def test_plates_and_trainings_take_turns_under_the_limit_that_somebody_made() ->
         limit = client.read_global_concurrency_limit_by_name(SHARED_LIMIT)
         assert limit.active_slots == 0
         client.delete_global_concurrency_limit_by_name(SHARED_LIMIT)
+
+
+def test_screen_that_is_run_again_goes_on_with_what_is_well_and_begins_the_rest_anew(deployment: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Failed
+
+    from flows.parameters import ProcessPlateParameters
+    from flows.side_by_side import _run_of
+
+    keys = [f"screen-{(whole := uuid4())}", f"screen2-{whole}", f"screen3-{whole}"]
+    given = ProcessPlateParameters(plate="/data/A", out="/data/runs")
+
+    with get_client(sync_client=True) as client:
+
+        def ask(times: int, number: int = 0) -> Any:
+            return _run_of(client, given, deployment, [f"{key}-{number}" for key in keys[:times]])
+
+        first = ask(1)
+        assert ask(1) == ask(2) == first, "it is under way"
+        client.set_flow_run_state(first, Failed(message="no channel"), force=True)
+        assert ask(1) == first
+        second = ask(2)
+        assert second != first
+        assert ask(3) == second, "it is under way"
+        client.set_flow_run_state(second, Completed(), force=True)
+        assert ask(3) == second
+        assert ask(3, number=1) not in {first, second}
+
+
+def test_server_that_is_away_for_a_while_costs_a_screen_nothing(
+    deployment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.states import Completed
+
+    away, read = [0], SyncPrefectClient.read_flow_run
+
+    def sometimes(self: Any, flow_run_id: Any) -> Any:
+        away[0] += 1
+        if 3 <= away[0] < 9:
+            raise httpx.ConnectError("All connection attempts failed")
+        return read(self, flow_run_id)
+
+    worker = Worker(deployment, lambda name, alive: [Completed()] if away[0] > 12 else [])
+    monkeypatch.setattr("flows.side_by_side.SyncPrefectClient.read_flow_run", sometimes)
+    with worker.working():
+        state = screen(deployment, "A", "B")
+    assert state.name == "Completed"
+    assert worker.begun == ["process-A", "process-B"]

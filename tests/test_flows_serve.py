@@ -205,7 +205,7 @@ def test_plates_are_processed_once_in_turn_cancelled_and_gone_on_with(
     assert alive == []
 
 
-def test_worker_that_is_killed_is_started_again_and_nothing_outlives_a_killed_service(served: Served) -> None:
+def test_worker_or_server_that_is_killed_is_started_again_and_nothing_outlives_a_killed_service(served: Served) -> None:
     assert served.process.stdout is not None
     lines = iter(served.process.stdout.readline, "")
     assert any(line.startswith("Ctrl-C") for line in lines)
@@ -213,6 +213,13 @@ def test_worker_that_is_killed_is_started_again_and_nothing_outlives_a_killed_se
     worker.kill()
     assert next(lines) == "The worker ended (-9); it is started again.\n"
     until(lambda: any("flows.service_worker" in p.cmdline() for p in served.family if p.is_running()))
+
+    until((served.state / "last-pass").exists)
+    [server] = [p for p in served.family if "flows.embedded_server" in p.cmdline()]
+    server.kill()
+    assert next(lines) == "Prefect's server ended (-9); it is started again.\n"
+    killed = time.time()
+    until(lambda: (served.state / "last-pass").stat().st_mtime > killed)
 
     second = subprocess.run(
         [sys.executable, "-c", _MAIN, "serve", "--watch", served.watched, "--out", served.out, "--state", served.state],

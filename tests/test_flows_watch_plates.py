@@ -484,3 +484,57 @@ def test_watcher_stays_within_the_allowed_roots(service: Service, monkeypatch: p
     monkeypatch.setenv("HCS_NUCLEI_ALLOWED_ROOTS", f"{service.watched}:{service.out}")
     with pytest.raises(SettingsError, match=r"Service directory .* lies outside"):
         service.look()
+
+
+def test_plate_that_the_server_refuses_is_held_and_holds_up_no_other(service: Service) -> None:
+    from flows.ledger import open_ledger
+
+    bad, good = service.plate("Bad"), service.plate("Good")
+    assert service.look(quiet=600) == "2 writing"
+    with open_ledger(service.state) as ledger:
+        assert ledger is not None
+        # As another version of the program would have asked for it.
+        asked = {"state": "starting", "attempt": 1, "parameters": {"plate": str(bad), "cores": 7}}
+        ledger.write(ledger.entries[str(bad)].model_copy(update=asked))
+    said = service.look()
+    assert said.startswith(f"1 held, 1 begun. Held: {bad}: Prefect's server made no run of {bad} (4")
+    assert service.entries["Good"].state == "begun"
+    assert (service.state / "last-pass").exists()
+    # It is looked at anew, and gets what this version asks for.
+    assert service.look() == "2 begun"
+    assert [run.name for run in service.runs] == [f"process-{good.name}", f"process-{bad.name}"]
+
+
+def test_plate_that_is_taken_from_the_ledger_is_new(service: Service) -> None:
+    from prefect.states import Failed
+
+    service.plate("P1")
+    service.look()
+    service.end(service.entries["P1"], Failed(message="no channel"))
+    service.look()
+    [file] = (service.state / "ledger").glob("[!.]*.json")
+    file.unlink()
+    time.sleep(1.1)  # when a plate was found is kept to the second
+    service.look()
+    assert service.look() == "1 begun"
+    assert len(service.runs) == 2
+
+
+def test_run_that_was_begun_again_is_not_ended_by_its_former_heartbeat() -> None:
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.states import Running
+
+    from flows.heartbeats import why_lost
+
+    class Server:
+        """What the server knows: a heartbeat of two hours ago."""
+
+        def request(self, *_: object, **__: object) -> Any:
+            occurred = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+            return type("Answer", (), {"json": lambda _: {"events": [{"occurred": occurred}]}})()
+
+    silent = timedelta(minutes=3)
+    run = FlowRun(flow_id=uuid4(), state=Running(timestamp=datetime.now(UTC)))
+    assert why_lost(Server(), run, silent) is None  # type: ignore[arg-type]
+    run.state = Running(timestamp=datetime.now(UTC) - timedelta(hours=3))
+    assert "heartbeat stopped" in str(why_lost(Server(), run, silent))  # type: ignore[arg-type]

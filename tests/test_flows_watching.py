@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -268,3 +269,65 @@ def test_directory_that_may_not_be_read_is_no_directory_without_plates(plate: Pa
         assert unlisted == {shut: "it cannot be listed (Permission denied)"}
     finally:
         shut.chmod(0o755)
+
+
+def test_directory_whose_name_is_no_text_is_held_by_a_name_that_can_be_told(plate: Path, tmp_path: Path) -> None:
+    from flows.ledger import Entry, open_ledger
+    from flows.recipes import read_recipes
+    from flows.watching import decide, find_plates
+
+    named = os.fsencode(tmp_path) + b"/watched/Platte_f\xfcr"
+    shutil.copytree(os.fsencode(plate), named)
+    copied(plate, tmp_path / "watched" / "good")
+    bad, good = find_plates([tmp_path / "watched"])
+    assert (bad.root.name, good.root.name) == (r"Platte_f\xfcr", "good")
+    [held, _] = decide([bad, good], {}, read_recipes(None)[0], {})
+    assert (held.action, held.reason) == ("hold", "its directory's name is not UTF-8; give it another name")
+    with open_ledger(tmp_path) as ledger:
+        assert ledger is not None
+        ledger.write(Entry(root=str(bad.root), plate=bad.plate, run=bad.run, state="held", reason=held.reason))
+
+
+def test_plate_that_is_found_anew_is_another_for_the_server() -> None:
+    from flows.ledger import Entry, is_key
+
+    first = Entry(root="/w/P1", plate="P1", run="P1", state="queued", found="2026-01-01T00:00:00+00:00", attempt=1)
+    again = first.model_copy(update={"found": "2026-01-02T00:00:00+00:00"})
+    elsewhere = first.model_copy(update={"run_dir": "/other/P1"})
+    keys = {entry.key for entry in (first, again, elsewhere, first.model_copy(update={"attempt": 2}))}
+    assert len(keys) == 4
+    assert all(map(is_key, keys))
+    assert first.key == first.model_copy(update={"state": "starting", "reason": "anything"}).key
+
+
+def test_stops_of_the_service_use_up_no_attempt_of_a_plate() -> None:
+    from flows.ledger import Entry
+    from flows.service_runs import ATTEMPTS, STOPPED, again
+
+    entry: Entry | None = Entry(root="/w/P1", plate="P1", run="P1", state="crashed", reason=STOPPED, attempt=1)
+    for attempt in range(2, 9):
+        assert entry is not None
+        entry = again(entry)
+        assert entry is not None
+        assert (entry.state, entry.attempt, entry.stopped) == ("queued", attempt, attempt - 1)
+        entry = entry.model_copy(update={"state": "crashed", "reason": STOPPED})
+    crashes = 0
+    entry = entry.model_copy(update={"reason": "killed"})
+    while (entry := again(entry)) is not None:
+        crashes += 1
+        entry = entry.model_copy(update={"state": "crashed", "reason": "killed"})
+    assert crashes == ATTEMPTS - 1
+
+
+def test_directory_that_cannot_be_locked_is_no_directory_that_somebody_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows import ledger
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("flows.ledger.fcntl.flock", unknown)
+    with ledger.open_ledger(tmp_path) as opened:
+        assert opened is not None
+    assert "cannot be locked (No locks available)" in caplog.text
