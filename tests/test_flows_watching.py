@@ -208,7 +208,7 @@ def test_looks_of_two_passes_are_one_wait(plate: Path, tmp_path: Path) -> None:
 
 
 def test_ledger_has_one_owner_and_survives_what_it_cannot_read(tmp_path: Path) -> None:
-    from flows.ledger import Entry, open_ledger
+    from flows.ledger import Entry, entry_name, open_ledger
 
     entry = Entry(root="/w/a plate/with: a name", plate="P1", run="P1", state="starting", attempt=2)
     with open_ledger(tmp_path) as ledger:
@@ -220,7 +220,7 @@ def test_ledger_has_one_owner_and_survives_what_it_cannot_read(tmp_path: Path) -
     folder = tmp_path / "ledger"
     names = [path.name for path in folder.glob("*.json")]
     assert len(names) == 2
-    assert json.loads((folder / f"{entry.key.rpartition('-')[0]}.json").read_text())["plate"] == "P1"
+    assert json.loads((folder / f"{entry_name(entry.root)}.json").read_text())["plate"] == "P1"
     (folder / "torn.json").write_text('{"root": "/w/b", "pla')
     (folder / f".tmp-{os.getpid()}.json").write_text("left by a killed watcher")
     with open_ledger(tmp_path) as ledger:
