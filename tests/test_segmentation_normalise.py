@@ -95,6 +95,32 @@ def test_a_few_pixels_that_are_no_numbers_cost_themselves_only(field: npt.NDArra
     np.testing.assert_allclose(seen[10:], normalise(field)[10:], atol=0.02)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("shape", ["columns", "frame", "turned"])
+def test_a_margin_without_light_changes_nothing_within_it(field: npt.NDArray[np.uint8], dtype: Any, shape: str) -> None:
+    offset = field.astype(dtype) + dtype(40)  # the camera's, which a margin of zeros does not have
+    margin = np.zeros(field.shape, bool)
+    if shape == "columns":
+        margin[:, :5] = True
+    elif shape == "frame":
+        margin[:4], margin[-9:], margin[:, :3] = True, True, True
+    else:
+        y, x = np.indices(field.shape)
+        margin |= (x + y < 24) | (x - y > 110)
+    seen = normalise(np.where(margin, dtype(0), offset))
+
+    np.testing.assert_allclose(seen[~margin], normalise(offset)[~margin], atol=0.03)
+    assert np.abs(seen[margin]).max() < 0.1
+
+
+def test_a_background_that_was_cut_off_is_no_margin() -> None:
+    labels = disks((128, 128), [(y, x, 12) for y in range(15, 128, 26) for x in range(15, 128, 26)])
+    image = np.where(labels > 0, 200, 0).astype(np.uint8)  # crowded: less than half of it is background
+    image[:3] = 0
+
+    np.testing.assert_array_equal(normalise(image), labels > 0)
+
+
 def test_a_field_without_a_number_is_all_zero() -> None:
     assert not normalise(np.full((20, 20), np.nan)).any()
 

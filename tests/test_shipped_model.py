@@ -171,3 +171,12 @@ def test_spoilt_fields_are_segmented_with_little_confidence(spoil: Callable[[Fie
     assert bad.confidence.size > 5
     assert _mean(good) > 0.85
     assert _mean(bad) < 0.6
+
+
+def test_a_margin_without_light_costs_no_nucleus() -> None:
+    field = simulate_field(np.random.default_rng(2), size=384, nuclei=40, diameter_px=22)
+    light = field.images["DAPI"] * 0.3 + 1500.0  # dim, on a high offset, to which the margin has none
+    light[:, :12] = 0
+    found = load_model()(light.astype(np.uint16), diameter_px=22)
+
+    assert found.confidence.size == np.unique(field.labels[:, 12:]).size - 1

@@ -18,7 +18,7 @@ from hcs_nuclei.screening.exclusions import Exclusions
 from hcs_nuclei.settings import Settings
 
 #: Rises whenever the same input, settings and model would give other labels or features.
-ALGORITHM_VERSION = 6
+ALGORITHM_VERSION = 7
 STORE = "plate.ome.zarr"
 PERFORMANCE_FILE = "performance.html"
 

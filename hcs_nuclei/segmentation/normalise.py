@@ -20,10 +20,15 @@ VALUE_RANGE = (-1.0, 4.0)
 LIGHT_COLOUR, LIGHT_GREY = 0.5, 0.7
 #: The same share below which an image is not light whose darkest value is left out: in noise alone it is 0.45.
 _FLAT = 1 / 3
+#: A margin is at most so much of an image; of what it encloses so much may have its value, as dead pixels have; and the
+#: background lies above it by so much of the contrast. Where a background was cut off, its value is all over the image.
+_LARGEST_MARGIN, _DARK_WITHIN, _LEAST_STEP = 0.5, 1e-3, 0.1
 
 
 def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Shift and scale `image` so that its 1st percentile is 0 and its 99.8th is 1, with a floor set by its noise.
+
+    A margin without light, as images have that were aligned or joined, counts as background and for no percentile.
 
     Args:
         image: (y, x), any integer or float dtype, camera counts.
@@ -36,7 +41,12 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     pixels = np.array(image, dtype=np.float32)
     known = np.isfinite(pixels) if image.dtype.kind == "f" else np.True_
     if known.all():
-        low, high = _percentiles(image if image.dtype.kind == "u" else pixels)
+        counts = image if image.dtype.kind == "u" else pixels
+        low, high = _percentiles(counts)
+        if (margin := _margin(counts, high - low)) is not None:
+            lit = counts[~margin]
+            low, high = _percentiles(lit)
+            pixels[margin] = np.median(lit)
     elif known.any():
         low, high = _percentiles(pixels[known])
         pixels = without_gaps(pixels)
@@ -51,6 +61,31 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     pixels -= np.float32(low)
     pixels *= np.float32(1.0 / contrast)
     return np.clip(pixels, *VALUE_RANGE, out=pixels)
+
+
+def _margin(image: npt.NDArray[Any], contrast: float) -> npt.NDArray[np.bool_] | None:
+    """(y, x) where there is no light around what (y, x) `image` shows; None where that is nowhere, or no matter.
+
+    It has the darkest value, which is nowhere else and far below all others, and holds a corner.
+    """
+    darkest = image.min()
+    if not (image[[0, 0, -1, -1], [0, -1, 0, -1]] == darkest).any():
+        return None
+    dark = image == darkest
+    if not LOW_PERCENTILE / 100 < dark.mean() <= _LARGEST_MARGIN:
+        return None
+    lit = ~dark
+    within = _between_ends(lit, 0) & _between_ends(lit, 1)
+    if (dark & within).sum() > _DARK_WITHIN * image.size:
+        return None
+    step = _percentiles(image[lit])[0] - float(darkest)
+    return ~within if step > _LEAST_STEP * contrast else None
+
+
+def _between_ends(lit: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:
+    """Whether there is a lit pixel on either side along `axis`, or here."""
+    before = np.logical_or.accumulate(lit, axis)
+    return before & np.flip(np.logical_or.accumulate(np.flip(lit, axis), axis), axis)
 
 
 def without_gaps(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
