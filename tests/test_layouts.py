@@ -143,6 +143,39 @@ def test_formulas_that_were_never_calculated_are_refused_by_their_cells(tmp_path
         read_layout(tmp_path / "layout.xlsx", PLATE)
 
 
+def test_titles_side_by_side_and_a_heading_over_two_columns_are_no_values(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["Compound", *[None] * 13, "Dose"])
+    sheet.append([None, *range(1, 13), None, None, *range(1, 13)])
+    for row in "ABCDEFGH":
+        cells = [(DRUG.get(f"{row}{c:02d}"), DOSE.get(f"{row}{c:02d}")) for c in range(1, 13)]
+        sheet.append([row, *(drug for drug, _ in cells), None, row, *(dose for _, dose in cells)])
+    sheet.merge_cells("A1:M1")
+    sheet.merge_cells("O1:AA1")
+    book.save(tmp_path / "grids.xlsx")
+    assert values_of(read_layout(tmp_path / "grids.xlsx", PLATE)) == {"B03": ["DMSO", 0.0], "C06": ["taxol", 0.5]}
+
+    book = openpyxl.Workbook()
+    for row in (["well", "drug", "conc"], ["B03", "DMSO", 0], ["C06", "taxol", 0.5]):
+        book.active.append(row)
+    book.active.merge_cells("C1:D1")
+    book.save(tmp_path / "list.xlsx")
+    assert values_of(read_layout(tmp_path / "list.xlsx", PLATE)) == {"B03": ["DMSO", 0.0], "C06": ["taxol", 0.5]}
+
+
+def test_a_formula_whose_result_is_nothing_is_an_empty_cell(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["well", "drug", "conc"], ["B03", "DMSO", "=1+1"], ["C06", "taxol", '=""']):
+        book.active.append(row)
+    book.save(tmp_path / "raw.xlsx")
+    with zipfile.ZipFile(tmp_path / "raw.xlsx") as raw, zipfile.ZipFile(tmp_path / "layout.xlsx", "w") as excel:
+        for entry in raw.namelist():  # as Excel stores what it has calculated
+            content = raw.read(entry).replace(b"<f>1+1</f><v></v>", b"<f>1+1</f><v>2</v>")
+            excel.writestr(entry, content.replace(b"<f>1+1</f><v />", b"<f>1+1</f><v>2</v>"))
+    assert values_of(read_layout(tmp_path / "layout.xlsx", PLATE)) == {"B03": ["DMSO", 2], "C06": ["taxol", None]}
+
+
 def test_a_stray_cell_far_below_is_no_layout_of_its_own(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     for row in (["well", "compound"], ["B03", "taxol"]):

@@ -299,6 +299,23 @@ def test_former_tables_that_were_half_put_aside_are_kept_by_the_next_start(
     assert [path.name for path in run.glob(".previous*")] == [".previous"]
 
 
+def test_results_that_were_half_put_aside_are_put_back_for_a_start_that_goes_on_with_them(
+    finished: FinishedRun, tmp_path: Path, opened: list[str]
+) -> None:
+    out, run = copied(finished, tmp_path)
+    (run / ".previous").mkdir()
+    (run / ".previous" / "run.json").write_text("{}")
+    (run / ".previous-gathered").mkdir()
+    for name in ("nuclei", "fields.parquet"):
+        (run / name).rename(run / ".previous-gathered" / name)
+    (run / "plate.ome.zarr" / "B" / "03").rename(run / "gone")
+    shutil.rmtree(run / "gone")
+    assert process_plate(finished.plate, out).exit_status == 0
+    assert results_of(run) == results_of(finished.run)
+    assert [path.name for path in (run / ".previous").iterdir()] == ["run.json"]
+    assert not (run / ".previous-gathered").exists()
+
+
 def test_a_run_that_another_finished_while_it_waited_for_workers_is_left_alone(
     finished: FinishedRun, tmp_path: Path, worker: Any
 ) -> None:

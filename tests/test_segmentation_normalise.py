@@ -121,6 +121,28 @@ def test_a_background_that_was_cut_off_is_no_margin() -> None:
     np.testing.assert_array_equal(normalise(image), labels > 0)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.42])
+def test_noise_within_a_margin_is_not_stretched(share: float) -> None:
+    noise = np.random.default_rng(1).normal(300, 12, (256, 256)).astype(np.uint16)
+    expected = normalise(noise).std()
+    noise[:, : round(256 * share)] = 0
+    seen = normalise(noise)[:, round(256 * share) :]
+
+    assert seen.std() == pytest.approx(expected, rel=0.15)
+    assert seen.max() < 0.65
+
+
+@pytest.mark.parametrize("tight", [False, True])
+def test_one_nucleus_on_a_background_that_was_cut_off_is_no_image_within_a_margin(tight: bool) -> None:
+    radius = 63 if tight else 54
+    inside = disks((128, 128), [(64, 64, radius)]) > 0
+    light = np.random.default_rng(0).normal(180, 12, (128, 128))
+    seen = normalise(np.where(inside, light, 0).clip(0, 255).astype(np.uint8))
+
+    assert np.median(seen[inside]) > 0.7
+    assert np.abs(seen[~inside]).max() < 0.01
+
+
 def test_a_field_without_a_number_is_all_zero() -> None:
     assert not normalise(np.full((20, 20), np.nan)).any()
 

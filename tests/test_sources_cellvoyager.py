@@ -166,6 +166,19 @@ def test_a_preview_does_not_stand_in_for_its_image(tmp_path: Path) -> None:
     assert [w.name for w, _, _ in plate.missing_planes()] == ["B03"]
 
 
+def test_previews_do_not_hide_images_whose_names_have_another_case(tmp_path: Path) -> None:
+    files = [file for well in ("B02", "B03") for file in (name(well, suffix="TIF"), name(well, suffix="png"))]
+    plate = open_plate(plate_of(tmp_path, [img("B02", 2, 2), img("B03", 2, 3)], files))
+    assert not list(plate.missing_planes())
+    assert all(p.path.endswith(".TIF") for w in plate for f in w.fields for p in f.planes)
+
+
+def test_shading_images_that_stayed_tiffs_do_not_hide_a_small_plate_of_pngs(tmp_path: Path) -> None:
+    shading = [f"SC_BP{n}_CH0{n}.tif" for n in range(1, 9)]
+    plate = open_plate(plate_of(tmp_path, [img("B02", 2, 2)], [name("B02", suffix="png"), *shading]))
+    assert not list(plate.missing_planes())
+
+
 # --- the CQ1 and its kin -----------------------------------------------------------------------------------------
 
 

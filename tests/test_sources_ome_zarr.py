@@ -339,7 +339,7 @@ def test_a_well_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
         open_plate(root)
 
 
-@pytest.mark.parametrize("acquisition", ["2", [1], True])
+@pytest.mark.parametrize("acquisition", ["two", [1], True])
 def test_an_acquisition_that_is_no_number_costs_its_well(tmp_path: Path, acquisition: object) -> None:
     root = write_store(tmp_path, "0.4")
     write_group(root / "B/02", "0.4", {"well": {"images": [{"path": "0", "acquisition": acquisition}]}})

@@ -87,6 +87,13 @@ def test_a_link_to_itself_costs_nothing_but_itself(tmp_path: Path) -> None:
     assert "latest is a link to nothing." in open_plate(plate).warnings
 
 
+def test_a_directory_that_is_no_plate_may_hold_folders_that_are_not_entered(tmp_path: Path) -> None:
+    touch(tmp_path, "sub/notes.txt")
+    (tmp_path / "latest").symlink_to(touch(tmp_path.parent / "elsewhere", "a.tif"))
+    with pytest.raises(NotAPlateError, match=r"is not recognised as a plate\. .*one of its files is sub/notes\.txt"):
+        open_plate(tmp_path)
+
+
 def test_names_that_are_no_text_are_passed_over_and_said(tmp_path: Path) -> None:
     plate = touch(tmp_path, "P_B02_s1_w1.tif")
     with open(os.fsencode(tmp_path) + b"/Pl\xb5_B03_s1_w1.tif", "wb"):

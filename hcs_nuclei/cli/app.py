@@ -19,7 +19,7 @@ from hcs_nuclei.errors import HcsNucleiError, UserError
 from hcs_nuclei.logs import set_up_logs
 
 #: A place that was named and cannot be looked at; where a run can no longer write, it says so itself.
-_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR}
+_PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS}
 
 app = typer.Typer(
     name="hcs-nuclei",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ _DELIMITERS = "\t;,|"
 #: A plate of 1536 wells with a hundred columns has a megabyte; what is larger is another file.
 _MAX_BYTES = 50_000_000
 _MAX_ROWS, _MAX_COLUMNS = 200_000, 1_000
+_ROW_LETTER = re.compile(r"A?[A-Z]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,18 @@ def _rows(sheet: Any) -> list[list[str]]:
 
 
 def _refuse_uncalculated(path: Path, content: bytes, rows: Mapping[str, Sequence[Sequence[str]]]) -> None:
-    """Refuse formulas without their value, which programs other than Excel leave out when they write a workbook."""
+    """Refuse formulas without their values, which programs other than Excel leave out when they write a workbook.
+
+    A single one may have no value: its result may be an empty text.
+    """
     lost = []
     for sheet in _opened(content, read_only=True):
         sheet.reset_dimensions()
         for known, row in zip(rows[sheet.title], sheet.iter_rows(max_col=_MAX_COLUMNS), strict=False):
-            formulas = (cell for cell in row if cell.data_type == "f")
-            lost += [cell.coordinate for cell in formulas if not "".join(known[cell.column - 1 : cell.column])]
+            for cell in (cell for cell in row if cell.data_type == "f"):
+                if "".join(known[cell.column - 1 : cell.column]):
+                    return
+                lost.append(cell.coordinate)
     if lost:
         raise LayoutError(
             f"{path} has formulas without values, in {listed(lost)}: the program that wrote it did not calculate them. "
@@ -150,12 +157,17 @@ def _refuse_uncalculated(path: Path, content: bytes, rows: Mapping[str, Sequence
 
 
 def _fill_merged(rows: list[list[str]], ranges: Iterable[Any]) -> None:
-    """Give each cell of a merged range its value, but for a title, which has its rows for itself."""
+    """Give each cell of a merged range its value: of several rows, or in a row of a grid, which begins with its letter.
+
+    Any other row of which cells are merged is a title or a heading, of which there is one.
+    """
     for merged in ranges:
         top, bottom, left, right = merged.min_row - 1, merged.max_row, merged.min_col - 1, merged.max_col
         within = rows[top:bottom]
         value = "".join(within[0][left : left + 1]) if within else ""
         if not value or not any(cell for row in within for cell in (*row[:left], *row[right:])):
+            continue
+        if len(within) == 1 and not _ROW_LETTER.fullmatch(next((cell for cell in within[0] if cell), "")):
             continue
         for row in within:
             row += [""] * (min(right, _MAX_COLUMNS) - len(row))

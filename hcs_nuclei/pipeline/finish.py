@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import Counter
@@ -82,7 +83,7 @@ def remake_plates(
         SettingsError: a flag or gate cannot be applied to the plate.
     """
     with ExitStack() as stack:
-        locks = [stack.enter_context(alone_in(run)) for run in dict.fromkeys(runs)]
+        locks = [stack.enter_context(alone_in(run)) for run in {run.resolve(): run for run in runs}.values()]
         asked = partial(_asked, layout=layout, exclusions=exclusions, qc=qc, recipe=recipe)
         records = {run: read_record(run) for run in runs}
         unknown = [str(run) for run, record in records.items() if record is None]
@@ -93,7 +94,12 @@ def remake_plates(
             )
         remade = {run: _treated(run, record, asked(record.settings)) for run, record in records.items() if record}
         for lock in locks:
-            lock.take()
+            try:
+                lock.take()
+            except OSError as error:
+                # Where nothing can be written nobody else writes, and what is the same is not written again.
+                if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                    raise
         for run in runs:
             if run in remade:
                 record = remade[run][-1]

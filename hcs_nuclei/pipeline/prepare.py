@@ -116,7 +116,7 @@ def prepare_plate(
     check_same_illumination(record.calibration.illumination, illumination, run_dir)
     context = replace(context, calibration=record.calibration)
     outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
-    if not finished and record.source.directory != context.place:
+    if record.source.directory != context.place and not any((run_dir / "nuclei").glob("[!.]*.parquet")):
         # No well is there whose input would tell that it is the same plate, and the calibration may be of another.
         raise RunConflictError(
             f"{run_dir} was begun from {record.source.directory}, and none of its wells is done. Choose another --out, "
@@ -241,16 +241,24 @@ def set_aside(run_dir: Path) -> None:
         for name in present:
             _remove(gathered / name)
             os.rename(run_dir / name, gathered / name)
-    keep_gathered(run_dir)
+    if gathered.exists():
+        # The new copy is complete before the last one goes.
+        _remove(former)
+        os.rename(gathered, former)
     _remove(run_dir / STORE)
 
 
-def keep_gathered(run_dir: Path) -> None:
-    """Give former results that were gathered their name; the new copy is complete before the last one goes."""
-    former, gathered = run_dir / _PREVIOUS, run_dir / _GATHERED
-    if gathered.exists():
-        _remove(former)
-        os.rename(gathered, former)
+def put_back(run_dir: Path) -> None:
+    """Undo a :func:`set_aside` that was interrupted, for a start that goes on with the results."""
+    gathered = run_dir / _GATHERED
+    if (gathered / RUN_FILE).exists():  # the last that is moved
+        _remove(run_dir / _PREVIOUS)
+        os.rename(gathered, run_dir / _PREVIOUS)
+    elif gathered.exists():
+        for place in gathered.iterdir():
+            if not (run_dir / place.name).exists():
+                os.rename(place, run_dir / place.name)
+        _remove(gathered)
 
 
 def _was_finished(run_dir: Path) -> bool:
@@ -258,7 +266,9 @@ def _was_finished(run_dir: Path) -> bool:
         record = read_record(run_dir)
     except HcsNucleiError:  # by a version of another form, or damaged
         return True
-    return record is not None and record.outcome is not None  # it stays where a finished run is gone on with
+    if record is None:
+        return (run_dir / "wells.parquet").exists()
+    return record.outcome is not None  # it stays where a finished run is gone on with
 
 
 def _remove(path: Path) -> None:

@@ -25,7 +25,7 @@ from hcs_nuclei.pipeline.calibrate import calibrate_plate, files_of_sample, lit_
 from hcs_nuclei.pipeline.finish import finish_plate
 from hcs_nuclei.pipeline.following import Origin, RunFollower, follow_run
 from hcs_nuclei.pipeline.plan import PERFORMANCE_FILE, Plan, RunResult, Shard, WellJob, make_shards
-from hcs_nuclei.pipeline.prepare import keep_gathered, prepare_plate, set_aside
+from hcs_nuclei.pipeline.prepare import prepare_plate, put_back, set_aside
 from hcs_nuclei.pipeline.record import new_record
 from hcs_nuclei.pipeline.summary import WellSummary
 from hcs_nuclei.pipeline.treatments import layout_words
@@ -180,7 +180,7 @@ def begin_run(
         if overwrite:
             set_aside(context.run_dir)
         else:
-            keep_gathered(context.run_dir)
+            put_back(context.run_dir)
         (context.run_dir / "nuclei").mkdir(exist_ok=True)
         for job in plan.outstanding:
             # A well that is made again is not done until it is: its old table must not outlive its old label images.

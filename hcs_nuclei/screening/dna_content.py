@@ -96,7 +96,8 @@ def dna_class(content: Floats, peak: G1Peak) -> npt.NDArray[np.object_]:
 def dna_cuts(spread: float) -> tuple[float, float, float, float]:
     """DNA contents (N) between the five classes, for a G1 peak of `spread` in log2."""
     inwards, outwards = 2.0 ** (_INWARDS * spread), 2.0 ** (_OUTWARDS * spread)
-    return 2 / outwards, 2 * inwards, 4 / inwards, 4 * outwards
+    middle = 8.0**0.5  # where the classes of 2N and 4N meet if the peak is so broad that they would overlap
+    return 2 / outwards, min(2 * inwards, middle), max(4 / inwards, middle), 4 * outwards
 
 
 def _density(known: Floats, bandwidth: float) -> tuple[Floats, Floats]:

@@ -23,6 +23,8 @@ _FLAT = 1 / 3
 #: A margin is at most so much of an image; of what it encloses so much may have its value, as dead pixels have; and the
 #: background lies above it by so much of the contrast. Where a background was cut off, its value is all over the image.
 _LARGEST_MARGIN, _DARK_WITHIN, _LEAST_STEP = 0.5, 1e-3, 0.1
+#: What a rectangle fills of its own bounding box, and one that was turned of each edge of the image.
+_RECTANGLE, _TURNED = 0.98, 0.5
 
 
 def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -40,19 +42,20 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """
     pixels = np.array(image, dtype=np.float32)
     known = np.isfinite(pixels) if image.dtype.kind == "f" else np.True_
+    lit: npt.NDArray[np.bool_] | None = None
     if known.all():
         counts = image if image.dtype.kind == "u" else pixels
         low, high = _percentiles(counts)
-        if (margin := _margin(counts, high - low)) is not None:
-            lit = counts[~margin]
-            low, high = _percentiles(lit)
-            pixels[margin] = np.median(lit)
+        if (lit := _within_margin(counts, high - low)) is not None:
+            low, high = _percentiles(counts[lit])
     elif known.any():
         low, high = _percentiles(pixels[known])
         pixels = without_gaps(pixels)
     else:
         return np.zeros(pixels.shape, np.float32)
-    contrast = max(high - low, NOISE_FLOOR * noise_level(pixels))
+    contrast = max(high - low, NOISE_FLOOR * noise_level(pixels, lit))
+    if lit is not None:
+        pixels[~lit] = np.median(pixels[lit])
     if contrast <= 0:
         # A few nuclei on a background without noise, as in fields whose background was cut off.
         contrast = float(pixels.max()) - low
@@ -63,10 +66,12 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.clip(pixels, *VALUE_RANGE, out=pixels)
 
 
-def _margin(image: npt.NDArray[Any], contrast: float) -> npt.NDArray[np.bool_] | None:
-    """(y, x) where there is no light around what (y, x) `image` shows; None where that is nowhere, or no matter.
+def _within_margin(image: npt.NDArray[Any], contrast: float) -> npt.NDArray[np.bool_] | None:
+    """(y, x) what lies within the margin without light of (y, x) `image`; None without one, or where it is no matter.
 
-    It has the darkest value, which is nowhere else and far below all others, and holds a corner.
+    A margin has the darkest value, which is nowhere else and far below all others, and holds a corner. What it encloses
+    is a rectangle, or one that was turned, which reaches all four edges: a nucleus on a background that was cut off is
+    neither.
     """
     darkest = image.min()
     if not (image[[0, 0, -1, -1], [0, -1, 0, -1]] == darkest).any():
@@ -78,8 +83,13 @@ def _margin(image: npt.NDArray[Any], contrast: float) -> npt.NDArray[np.bool_] |
     within = _between_ends(lit, 0) & _between_ends(lit, 1)
     if (dark & within).sum() > _DARK_WITHIN * image.size:
         return None
-    step = _percentiles(image[lit])[0] - float(darkest)
-    return ~within if step > _LEAST_STEP * contrast else None
+    rows, columns = np.flatnonzero(within.any(axis=1)), np.flatnonzero(within.any(axis=0))
+    box = within[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    edges = (within[0], within[-1], within[:, 0], within[:, -1])
+    if box.mean() < _RECTANGLE and min(edge.mean() for edge in edges) < _TURNED:
+        return None
+    step = _percentiles(image[within])[0] - float(darkest)
+    return within if step > _LEAST_STEP * contrast else None
 
 
 def _between_ends(lit: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:
@@ -155,16 +165,17 @@ def _inverted(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(image.max() - image)
 
 
-def noise_level(image: npt.NDArray[Any]) -> float:
+def noise_level(image: npt.NDArray[Any], within: npt.NDArray[np.bool_] | None = None) -> float:
     """Standard deviation of the pixel noise of (y, x) `image`, in its own unit, nearly untouched by what it shows.
 
-    From the median absolute difference of horizontal neighbours on every third row; slow gradients and the few
-    outlines do not move a median.
+    From the median absolute difference of horizontal neighbours on every third row, of those that both lie `within`
+    (y, x); slow gradients and the few outlines do not move a median.
     """
-    if image.shape[1] < 2:
-        return 0.0
     rows = image[::3].astype(np.float32)
-    return float(np.median(np.abs(rows[:, 1:] - rows[:, :-1])) * 1.4826 / np.sqrt(2.0))
+    steps = np.abs(rows[:, 1:] - rows[:, :-1])
+    if within is not None:
+        steps = steps[within[::3, 1:] & within[::3, :-1]]
+    return float(np.median(steps) * 1.4826 / np.sqrt(2.0)) if steps.size else 0.0
 
 
 def _percentiles(image: npt.NDArray[Any]) -> tuple[float, float]:

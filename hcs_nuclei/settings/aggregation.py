@@ -116,7 +116,7 @@ class CallSettings(Group):
         default=200, ge=50, title="Fewest nuclei", description="That the G1 peak is looked for in."
     )
     widest_peak: float = Field(
-        default=0.2, gt=0, le=0.25, title="Broadest G1 peak", description="Its standard deviation in log2; 0.2 is 14 %."
+        default=0.2, gt=0, le=0.4, title="Broadest G1 peak", description="Its standard deviation in log2; 0.2 is 14 %."
     )
     condensed_intensity: float = Field(
         default=1.7,

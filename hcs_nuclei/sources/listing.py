@@ -30,6 +30,8 @@ from hcs_nuclei.sources.tiff import TiffSource
 IMAGE_SUFFIXES = (".tif", ".tiff", ".png")
 _INNER = re.compile(r"(?:ZStep|TimePoint)_\d+|timepoint\d+|Images|Assaylayout", re.IGNORECASE)
 MAX_DEPTH = 8
+#: Shading and dark images of CellVoyager, which stay TIFFs where the others become PNGs.
+_REFERENCE = re.compile("(?:SC|DC)_", re.IGNORECASE)
 SCANR_DESCRIPTORS = ("experiment_descriptor.xml", "experiment_descriptor.dat")
 _YOKOGAWA_RECORDS = ("MeasurementData.mlf",)
 #: Anybody may call a folder so: only beside one of these files is it the vendor's, and belongs to the plate.
@@ -84,14 +86,16 @@ class Listing:
         return frozenset(self.files)
 
     @cached_property
-    def _by_stem(self) -> dict[str, str]:
-        """Image of each lower-case path without its suffix: metadata may say .tif where the disk has .PNG."""
-        return {posixpath.splitext(name)[0].lower(): name for name in reversed(self.images)}
+    def _by_stem(self) -> dict[tuple[str, bool], str]:
+        """Image of each lower-case path without its suffix, and whether it is a PNG: .TIFF may be called .tif."""
+        return {(_stem(name), _is_png(name)): name for name in reversed(self.images)}
 
-    def _is_usual(self, image: str) -> bool:
-        """Whether nearly all images are PNGs, or TIFFs, as `image` is: if not, it is a preview of another."""
-        alike = len(self.images) - len(self.tiffs) if _is_png(image) else len(self.tiffs)
-        return alike > 2 * (len(self.images) - alike)
+    @cached_property
+    def _usual(self) -> bool | None:
+        """Whether nearly all images are PNGs (True) or TIFFs (False); None where some are previews of the others."""
+        pngs = [_is_png(name) for name in self.images if not _REFERENCE.match(name.rpartition("/")[2])]
+        often = {png: pngs.count(png) for png in (True, False)}
+        return next((png for png in often if often[png] > 2 * often[not png]), None)
 
     def named(self, *suffixes: str) -> tuple[str, ...]:
         """Files that end in one of `suffixes` (lower case), the outermost first."""
@@ -116,8 +120,9 @@ class Listing:
         if path.startswith(("/", "../")) or path == ".." or re.match(r"[A-Za-z]:|[a-z]+://", plain):
             return "", f"the metadata name {name!r}, which is outside the plate directory; it is not read"
         if path not in self._present:
-            found = self._by_stem.get(posixpath.splitext(path)[0].lower(), "")
-            path = found if _is_png(found) == _is_png(path) or self._is_usual(found) else ""
+            png = _is_png(path)
+            instead = self._by_stem.get((_stem(path), not png), "")
+            path = self._by_stem.get((_stem(path), png), "") or (instead if self._usual is (not png) else "")
         return self.admit(path) if path else ("", "")
 
 
@@ -180,6 +185,10 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _stem(name: str) -> str:
+    return posixpath.splitext(name)[0].lower()
 
 
 def _is_png(name: str) -> bool:

@@ -134,7 +134,7 @@ def read(root: Path, remote: RemoteFiles | None = None) -> Plate:
         kept = [image for image, number in images if number in {None, acquisition}]
         skipped += [f"{path}/{image}" for image, number in images if number not in {None, acquisition}]
         fields[position] = dict(zip(_numbers(kept), (f"{path}/{image}" for image in kept), strict=True))
-        elsewhere += [] if kept else [path]
+        elsewhere += [path] if images and not kept else []
     if remote is not None:
         paths = [path for images_here in fields.values() for path in images_here.values()]
         bring_documents(remote, paths)
@@ -281,14 +281,19 @@ def _images_of_well(found: _Found, root: Path, path: str) -> list[tuple[str, int
 def _number(value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
+    if (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and value.isdecimal()):
+        return int(value)
     raise ValueError(f"the acquisition {value!r} is no number")
 
 
 def _acquisition(plate: Mapping[str, Any], numbers: Iterable[int | None]) -> int | None:
     """The first acquisition of the plate's list that has images, else the lowest that images name."""
     there = {number for number in numbers if number is not None}
-    named = [entry.get("id") for entry in _entries(plate.get("acquisitions"))]
-    return next((number for number in named if isinstance(number, int) and number in there), min(there, default=None))
+    named = []
+    for entry in _entries(plate.get("acquisitions")):
+        with suppress(ValueError):
+            named.append(_number(entry.get("id")))
+    return next((number for number in named if number in there), min(there, default=None))
 
 
 def _within(found: _Found, root: Path, path: str) -> str:

@@ -248,7 +248,7 @@ def _unrecognised(directory: Path, listings: list[Listing]) -> str:
     if images:
         example = f"An image there is called {os.path.relpath(images[0], directory)}."
     else:
-        some = next(listing.root / listing.files[0] for listing in listings)
+        some = next(listing.root / listing.files[0] for listing in listings if listing.files)
         example = f"It holds no .tif, .tiff or .png file; one of its files is {os.path.relpath(some, directory)}."
     why_not = ome_zarr.why_not(directory) or imagexpress_hcsai.why_not(listings)
     return (

@@ -46,6 +46,7 @@ _BLOCK = 1 << 16
 #: botocore and s3fs would try five times each before they say a word: multiplied by ours that is minutes.
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": {"retries": {"max_attempts": 1}}}}
 #: What the clients of the stores raise where nobody told them who asks.
+_PAGE = re.compile(r"(?:^|/)[^/]+\.(?:php|html?|aspx?|jsp|md|txt)$", re.IGNORECASE)
 _NOBODY = re.compile(r"NoCredentials|PartialCredentials|ProfileNotFound|Token|SSO|DefaultCredentials")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -126,12 +127,16 @@ class RemoteDirectory:
             entries = {}
         except Exception as error:
             raise NotAPlateError(self._why_not(error)) from None
-        if unsized := next((name for name, entry in entries.items() if entry.get("size") is None), None):
+        entries = {name: entry for name, entry in entries.items() if _stays_inside(name)}
+        unsized = [name for name, entry in entries.items() if entry.get("size") is None]
+        for page in filter(_PAGE.search, unsized):  # what a web server makes on the way has no size, and is no image
+            del entries[page]
+        if lacking := next((name for name in unsized if name in entries), None):
             raise NotAPlateError(
-                f"{self.url} does not tell the size of {unsized}, so it cannot be told whether a file is whole. Let "
+                f"{self.url} does not tell the size of {lacking}, so it cannot be told whether a file is whole. Let "
                 "the server send Content-Length, or copy the plate here."
             )
-        names = {name: _described(entry) for name, entry in entries.items() if _stays_inside(name)}
+        names = {name: _described(entry) for name, entry in entries.items()}
         if not names:
             raise NotAPlateError(f"There is nothing at {self.url}. {self._where_to_look()}")
         return RemoteFiles(self.url, dict(sorted(names.items())))
