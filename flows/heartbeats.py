@@ -47,7 +47,7 @@ def why_lost(client: SyncPrefectClient, run: FlowRun, silent: timedelta) -> str 
             f"The run has been cancelling since {state.timestamp:%Y-%m-%d %H:%M} UTC, without a heartbeat; it is gone."
         )
     # A run that is begun again has sent none yet, and the last one is of its former attempt.
-    if last is None or _age(max(last, state.timestamp)) <= silent:
+    if last is None or _age(max(last, state.timestamp) if run.run_count > 1 else last) <= silent:
         return None
     return f"The run's heartbeat stopped at {last:%Y-%m-%d %H:%M} UTC; its process is gone."
 

@@ -59,11 +59,8 @@ class Message(BaseModel):
 
 def message_of(before: Entry | None, after: Entry) -> Message | None:
     """What is to be told of a plate that was `before` and is `after`; None where that is nothing."""
-    if (
-        (before and (before.state, before.run_count) == (after.state, after.run_count))
-        or after.state not in _TITLES
-        or after.reason == STOPPED
-    ):
+    again = before is not None and before.run_count not in {0, after.run_count}
+    if (before and before.state == after.state and not again) or after.state not in _TITLES or after.reason == STOPPED:
         return None
     silent = after.state == "crashed" and "heartbeat" in after.reason
     kind = cast(Kind, "heartbeat" if silent else after.state)

@@ -103,7 +103,7 @@ class ServerProcess:
         return self._log
 
     def poll(self) -> int | None:
-        """The status that its process ended with; None while it lives."""
+        """The status that its process ended with; None while it lives, or before it was started."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:

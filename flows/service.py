@@ -199,17 +199,19 @@ class _Worker:
             try:
                 self.start()
             except RunFailedError:
+                if self._server is not None and self._server.poll() is not None:
+                    continue  # for want of a server, which comes first
                 if self._server is not None or self._server_answers():
                     raise
 
     def _start_server(self, server: ServerProcess) -> None:
-        """The worker waits for it meanwhile, and what it processes goes on."""
+        """The worker waits for it meanwhile, and what it processes goes on. One that does not start is begun again."""
         server.stop()
         time.sleep(1.0)
-        try:
+        with suppress(ClusterError):
             server.start()
-        except ClusterError as error:
-            raise RunFailedError(str(error)) from None
+            return
+        server.stop()
 
     def _check(self, deaths: _Deaths, what: str, log: Path) -> None:
         if deaths.too_many:

@@ -132,7 +132,7 @@ def ask_for_run(
     except ObjectNotFound:
         raise _no_deployment(deployment) from None
     except httpx.HTTPStatusError as error:
-        if error.response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        if not is_refusal(error):
             raise ServerAwayError(_no_run(parameters, error, otherwise)) from None
         said = f"{error.response.status_code}: {error.response.text[:300]}"
         raise ClusterError(_no_run(parameters, said, "Mend what it says, or start the service again.")) from None
@@ -140,6 +140,16 @@ def ask_for_run(
         raise ServerAwayError(_no_run(parameters, error, otherwise)) from None
     assert isinstance(run, FlowRun)
     return run.id
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server answered, and will not answer otherwise the next time."""
+    busy = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
+    return (
+        isinstance(error, httpx.HTTPStatusError)
+        and not error.response.is_server_error
+        and error.response.status_code not in busy
+    )
 
 
 def _no_run(parameters: Mapping[str, Any], why: object, otherwise: str) -> str:
@@ -172,7 +182,7 @@ def follow(client: SyncPrefectClient, entry: Entry, *, stale: timedelta) -> Entr
         became, message = "completed", "finished by another run"
     if became == "begun":
         message = {"AwaitingConcurrencySlot": "waits its turn"}.get(state.name or "", (state.name or "").lower())
-    ended = "" if became == "begun" else (entry.run_count == run.run_count and entry.ended) or now()
+    ended = "" if became == "begun" else (entry.run_count in {0, run.run_count} and entry.ended) or now()
     return entry.model_copy(update={"state": became, "reason": message, "ended": ended, "run_count": run.run_count})
 
 

@@ -12,13 +12,14 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
 from flows.heartbeats import end_lost, patience, why_lost
 from flows.parameters import ProcessPlateParameters
-from flows.service_runs import ServerAwayError, ask_for_run, room
+from flows.service_runs import ServerAwayError, ask_for_run, is_refusal, room
 
 _ASK_AGAIN_S = 5.0
 
@@ -74,7 +75,7 @@ def process_side_by_side(
                         say("Prefect's server answers again.")
                     away = False
                 except (httpx.HTTPError, ServerAwayError) as error:
-                    if _is_refusal(error):
+                    if is_refusal(error):
                         raise
                     if not away:
                         say(f"Prefect's server does not answer ({error}); it is waited for.")
@@ -92,26 +93,19 @@ def _run_of(
     client: SyncPrefectClient, parameters: ProcessPlateParameters, deployment: str, keys: Sequence[str]
 ) -> UUID:
     """The run of a plate: the first of those with `keys` that did not come to a bad end, or a new one for the last."""
-    for key in keys:
-        run = ask_for_run(
-            deployment,
-            parameters.model_dump(mode="json"),
-            name=parameters.name,
-            key=key,
-            otherwise="It is asked again.",
-            as_subflow=True,
-        )
-        if key == keys[-1]:
-            break
-        state = client.read_flow_run(run).state
-        if state is None or not state.is_final() or state.is_completed():
-            break
-    return run
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the server answered, and will not answer otherwise the next time."""
-    return isinstance(error, httpx.HTTPStatusError) and not error.response.is_server_error
+    asked = FlowRunFilter.model_validate({"idempotency_key": {"any_": list(keys[:-1])}})
+    former = {run.idempotency_key: run for run in client.read_flow_runs(flow_run_filter=asked)} if keys[1:] else {}
+    for run in (former[key] for key in keys if key in former):
+        if run.state is None or not run.state.is_final() or run.state.is_completed():
+            return run.id
+    return ask_for_run(
+        deployment,
+        parameters.model_dump(mode="json"),
+        name=parameters.name,
+        key=keys[-1],
+        otherwise="It is asked again.",
+        as_subflow=True,
+    )
 
 
 def _end(client: SyncPrefectClient, run_id: UUID) -> State[Any] | None:

@@ -21,7 +21,7 @@ from flows.training_display import EpochDisplay, log_looked_at, show_comparison
 from flows.training_parameters import TrainModelParameters
 from hcs_nuclei.cluster import open_cluster
 from hcs_nuclei.models.promotion import promote
-from hcs_nuclei.models.store import DEFAULT, resolve_model
+from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.training.child import TrainingJob
 from hcs_nuclei.training.comparison import Comparison, ImageSet
 from hcs_nuclei.training.comparison_report import REPORT_FILE, write_comparison
@@ -56,9 +56,9 @@ def train_model(parameters: TrainModelParameters) -> Comparison:
     with follow_training(job, flow_run=run, by=parameters.by, warn=warn, stopping=(StoppedError,)) as follower:
         comparison = _train_and_judge(parameters, job, current, sets)
         if comparison.verdict.passed and parameters.promote:
-            judged_against = current[1].sha256 if parameters.model == DEFAULT else None
             reason = parameters.reason or f"passed the gate; see {job.out.resolve() / REPORT_FILE}"
-            step = partial(promote, str(job.out), reason=reason, instead_of=judged_against, by=parameters.by)
+            judged = {"instead_of": current[1].sha256, "judged": comparison.candidate.sha256}
+            step = partial(promote, str(job.out), reason=reason, by=parameters.by, **judged)
             run_step("Promote", step)
         ending, words = _ending(comparison, promoted=parameters.promote)
         follower.ends(ending, "; ".join(comparison.verdict.reasons), model=_in_words(comparison))

@@ -205,9 +205,8 @@ def _begin_next(this: _Pass) -> None:
     for entry in queued:
         if free < 1:
             break
-        if (starting := _starting(this, entry)) is not None:
-            if _begin(this, starting):
-                get_run_logger().info("%s: begun with recipe %s; %s", entry.root, starting.recipe, entry.reason)
+        if (starting := _starting(this, entry)) is not None and _begin(this, starting):
+            get_run_logger().info("%s: begun with recipe %s; %s", entry.root, starting.recipe, entry.reason)
             free -= 1
 
 
@@ -218,7 +217,9 @@ def _begin(this: _Pass, entry: Entry) -> bool:
     except (ServerAwayError, NoDeploymentError):
         raise
     except ClusterError as error:
-        held = entry.model_copy(update={"state": "held", "reason": str(error), "ready": "", "parameters": {}})
+        # Asked for anew it is another run, whatever became of those before.
+        update = {"state": "held", "reason": str(error), "ready": "", "parameters": {}, "found": now()}
+        held = entry.model_copy(update=update)
         get_run_logger().error("%s: %s", entry.root, error)
         this.tell(message_of(entry, held))
         this.ledger.write(held)

@@ -63,7 +63,7 @@ def write_audit(what: str, subject: str, *, old: Any = None, new: Any = None, re
     """
     entry = Entry(
         when=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        who=f"{by.strip()} via {_user()}" if by.strip() else _user(),
+        who=f"{by.strip()} via {user_name()}" if by.strip() else user_name(),
         host=socket.gethostname(),
         what=what,
         subject=subject,
@@ -77,7 +77,7 @@ def write_audit(what: str, subject: str, *, old: Any = None, new: Any = None, re
     path = audit_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o664)
         try:
             size = os.fstat(log).st_size
             if size and os.pread(log, 1, size - 1) != b"\n":
@@ -146,7 +146,8 @@ def _scrubbed(value: Any) -> Any:
     return scrub(value) if isinstance(value, str) else value
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Whoever runs this process; by number where the system has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name

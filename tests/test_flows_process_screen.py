@@ -119,10 +119,12 @@ def test_no_more_plates_at_a_time_than_asked_for_and_a_lost_one_is_ended(deploym
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.states import Completed, Running
 
+    lost = [Running()]  # once: a run that is begun again has another heartbeat to come
+
     def play(run: str, _: list[str]) -> Any:
         if run == "process-Lost":
             beat_long_ago(run)
-            return [Running()]
+            return [lost.pop()] if lost else []
         return [Running(), Completed(message="ok")]
 
     def beat_long_ago(name: str) -> None:

@@ -226,7 +226,7 @@ def test_run_that_was_begun_again_is_not_ended_by_its_former_heartbeat() -> None
             return type("Answer", (), {"json": lambda _: {"events": [{"occurred": occurred}]}})()
 
     silent = timedelta(minutes=3)
-    run = FlowRun(flow_id=uuid4(), state=Running(timestamp=datetime.now(UTC)))
+    run = FlowRun(flow_id=uuid4(), run_count=2, state=Running(timestamp=datetime.now(UTC)))
     assert why_lost(Server(), run, silent) is None  # type: ignore[arg-type]
     run.state = Running(timestamp=datetime.now(UTC) - timedelta(hours=3))
     assert "heartbeat stopped" in str(why_lost(Server(), run, silent))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,20 +245,39 @@ def test_watcher_stays_within_the_allowed_roots(service: Service, monkeypatch: p
         service.look()
 
 
-def test_plate_that_the_server_refuses_is_held_and_holds_up_no_other(service: Service) -> None:
-    from flows.ledger import open_ledger
+def test_plate_that_the_server_refuses_is_held_and_holds_up_no_other(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import watch_plates as watching
+    from flows.process_plate import process_plate
 
-    bad, good = service.plate("Bad"), service.plate("Good")
-    assert service.look(quiet=600) == "2 writing"
-    with open_ledger(service.state) as ledger:
-        assert ledger is not None
-        # As another version of the program would have asked for it.
-        asked = {"state": "starting", "attempt": 1, "parameters": {"plate": str(bad), "cores": 7}}
-        ledger.write(ledger.entries[str(bad)].model_copy(update=asked))
-    said = service.look()
-    assert said.startswith(f"1 held, 1 begun. Held: {bad}: Prefect's server made no run of {bad} (4")
-    assert service.entries["Good"].state == "begun"
+    # One place, which a plate that is refused must not take; and one that is asked for as by another version.
+    process_plate.to_deployment(service.deployment, concurrency_limit=1).apply()
+    starting = watching._starting
+
+    def spoilt(this: Any, entry: Any) -> Any:
+        made = starting(this, entry)
+        wrong = made is not None and made.plate == "Bad"
+        return made.model_copy(update={"parameters": {**made.parameters, "cores": 7}}) if wrong else made
+
+    bad = service.plate("Bad")
+    assert service.look(quiet=0.2) == "1 writing"
+    good = service.plate("Good")
+    time.sleep(0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "_starting", spoilt)
+        service.look(quiet=0.2)
+        time.sleep(0.3)
+        said = service.look(quiet=0.2)
+        assert said.startswith(f"1 held, 1 begun. Held: {bad}: Prefect's server made no run of {bad} (4"), said
     assert (service.state / "last-pass").exists()
     # It is looked at anew, and gets what this version asks for.
-    assert service.look() == "2 begun"
+    service.end(service.entries["Good"], _completed())
+    assert service.look(quiet=0.2) == "1 begun, 1 completed"
     assert [run.name for run in service.runs] == [f"process-{good.name}", f"process-{bad.name}"]
+
+
+def _completed() -> Any:
+    from prefect.states import Completed
+
+    return Completed(message="all well")

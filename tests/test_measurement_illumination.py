@@ -188,3 +188,19 @@ def test_a_reference_image_without_light_is_not_believed() -> None:
         profile_of_reference(np.zeros((64, 64), np.uint16))
     with pytest.raises(ProfileError, match="20 × 20 pixels is too small; 32 × 32"):
         profile_of_reference(np.ones((20, 20)))
+
+
+def test_fields_whose_background_was_cut_off_have_no_profile_and_cost_the_others_nothing() -> None:
+    rng = np.random.default_rng(3)
+    y, x = np.indices((256, 256))
+
+    def discs() -> npt.NDArray[np.uint16]:
+        image = np.zeros((256, 256), np.uint16)
+        for _ in range(6):
+            image[np.hypot(y - rng.integers(20, 236), x - rng.integers(20, 236)) < 10] = 3000
+        return image
+
+    with pytest.raises(ProfileError, match="0 fields of the sample have a background above 0"):
+        estimate_profile(discs() for _ in range(20))
+    good = [rng.poisson(400 - 100 * ((y - 128) ** 2 + (x - 128) ** 2) / 128**2).astype(np.uint16) for _ in range(20)]
+    assert estimate_profile([*good, discs()]) == estimate_profile(good)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from measurement_fields import blobs
 
+from hcs_nuclei.measurement import measure_nuclei
 from hcs_nuclei.measurement.local_background import find_free_parts, measure_local_background
 
 Floats = npt.NDArray[np.float64]
@@ -91,3 +92,16 @@ def test_no_nuclei_no_values() -> None:
     nothing = np.empty(0)
     labels = np.zeros_like(blobs(1))
     assert measure_local_background(labels, find_free_parts(labels, nothing, nothing)).shape == (0,)
+
+
+def test_a_margin_without_light_is_nobodys_background() -> None:
+    labels, _, x = field_of((600, 660))
+    image = np.where(labels > 0, 3000, 200).astype(np.uint16)
+    margin = np.zeros(labels.shape, bool)
+    margin[:, :180] = True
+    labels[margin], image[margin] = 0, 0
+    inside = x > 180
+    measured = measure_nuclei(labels, {"A": image}, nuclear="A", saturation=None)
+    found = measured["Nuclei_Intensity_LocalBackground_A"]
+    assert found.size == inside.sum()
+    assert (found == 200).all()

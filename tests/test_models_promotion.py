@@ -204,6 +204,14 @@ def test_a_model_that_was_judged_against_a_former_default_is_not_promoted(traine
     assert promote(str(trained[1]), instead_of=_sha256()) is not None
 
 
+def test_what_is_promoted_is_what_was_judged(trained: tuple[Path, Path]) -> None:
+    one, two = trained
+    with pytest.raises(RunConflictError, match="is not the model that was judged"):
+        promote(str(one), judged=_sha256(two))
+    assert _sha256() == _sha256(SHIPPED)
+    assert promote(str(one), judged=_sha256(one)) is not None
+
+
 def test_a_run_keeps_the_model_that_it_began_with(
     finished: FinishedRun, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:

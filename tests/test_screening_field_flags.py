@@ -96,6 +96,14 @@ def test_a_field_so_far_out_that_nothing_was_found() -> None:
     assert (empty["Empty"], empty["OutOfFocus"]) == (True, False)
 
 
+def test_a_field_with_two_nuclei_in_focus_is_not_out_of_it() -> None:
+    even = [{**row, "Metadata_QC_PowerLogLogSlope": -1.6 + 0.01 * (i % 3)} for i, row in enumerate(plate_of())]
+    few = {**even[0], "Metadata_Object_Count": 2, "Metadata_QC_EdgeWidth": None}
+    slopes = (-1.64, -2.1, -2.9)
+    rows = flag_fields([*even, *({**few, "Metadata_QC_PowerLogLogSlope": slope} for slope in slopes)], FieldLimits())
+    assert [row["Metadata_QC_OutOfFocus"] for row in rows[-3:]] == [False, False, True]
+
+
 def test_absolute_limits_belong_to_the_recipe() -> None:
     """A plate that is out of focus as a whole has no field that stands out; the recipe's limits see it."""
     rows = [{**row, "Metadata_QC_EdgeWidth": 12.0, "Metadata_QC_PowerLogLogSlope": -3.0} for row in plate_of()]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import getpass
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -242,8 +245,8 @@ def test_what_was_deleted_is_no_fault_and_what_is_there_is_kept(handed_out: Path
     assert len(_rows(tmp_path / "set")) == 4
 
 
-def test_another_image_of_the_same_name_is_not_taken_for_one_that_is_there(handed_out: Path, tmp_path: Path) -> None:
-    """Without nuclei its labels are the same, and the plate may have been imaged again."""
+def test_another_image_of_the_same_name_is_kept_beside_the_one_that_is_there(handed_out: Path, tmp_path: Path) -> None:
+    """Without nuclei its labels are the same; the plate may have been imaged again, or be another of its name."""
     name = _rows(handed_out)[0]["name"]
     _edit(handed_out, name, lambda labels: labels.fill(0))
     _confirm(handed_out)
@@ -252,9 +255,93 @@ def test_another_image_of_the_same_name_is_not_taken_for_one_that_is_there(hande
     row = next(row for row in _rows(tmp_path / "set") if row["name"] == name)
     again.write_text(again.read_text().replace(row["image_sha256"], "0" * 64))
 
-    with pytest.raises(DatasetError, match=rf"labels/{name}.tif: .* has another image of this name \(--replace takes"):
+    done = import_corrections(handed_out, tmp_path / "set")
+    other = f"{name}_{row['image_sha256'][:8]}"
+    assert (done.changed, len(done.kept)) == ((other,), 4)
+    assert any("has another image of this name" in remark for remark in done.remarks)
+    assert {name, other} <= {path.stem for path in (tmp_path / "set" / "labels").iterdir()}
+    assert len(_rows(tmp_path / "set")) == 6
+    assert len(import_corrections(handed_out, tmp_path / "set").kept) == 5
+
+
+def test_other_numbers_for_the_same_nuclei_are_no_correction(handed_out: Path, tmp_path: Path) -> None:
+    names = [row["name"] for row in _rows(handed_out)]
+    for name in names:
+        _edit(handed_out, name, lambda labels: np.copyto(labels, np.where(labels > 0, labels.max() + 1 - labels, 0)))
+    with pytest.raises(DatasetError, match=r"5 faults(.|\n)*neither changed nor confirmed"):
         import_corrections(handed_out, tmp_path / "set")
-    assert import_corrections(handed_out, tmp_path / "set", replace=True).changed == (name,)
+
+
+def test_an_import_that_was_interrupted_can_be_begun_again(
+    handed_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _confirm(handed_out)
+    replace, left = os.replace, [5]
+
+    def full(source: Path, target: Path) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(OutputError, match="cannot be written: No space left"):
+            import_corrections(handed_out, tmp_path / "set")
+    assert len(import_corrections(handed_out, tmp_path / "set").confirmed) == 5
+    assert len(read_annotations(tmp_path / "set")) == 5
+
+
+def test_imports_at_the_same_time_keep_both(handed_out: Path, tmp_path: Path) -> None:
+    _confirm(handed_out)
+    names = [row["name"] for row in _rows(handed_out)]
+    folders = []
+    for place in range(3):
+        folders.append(Path(shutil.copytree(handed_out, tmp_path / f"from{place}")))
+        for name in {*names} - {names[place]}:
+            for kind in ("images", "labels"):
+                (folders[-1] / kind / f"{name}.tif").unlink()
+    import_corrections(folders[0], tmp_path / "set")
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda folder: import_corrections(folder, tmp_path / "set"), folders[1:]))
+    assert {row["name"] for row in _rows(tmp_path / "set")} == set(names[:3])
+
+
+def test_a_table_as_spreadsheets_with_decimal_commas_write_it_is_read(handed_out: Path, tmp_path: Path) -> None:
+    _confirm(handed_out)
+    rows = _rows(handed_out)
+    with (handed_out / "index.csv").open("w", newline="", encoding="utf-8-sig") as file:
+        table = csv.DictWriter(file, list(rows[0]), delimiter=";")
+        table.writeheader()
+        table.writerows(rows)
+    assert len(import_corrections(handed_out, tmp_path / "set").confirmed) == 5
+
+
+def test_fields_of_a_well_do_not_go_to_two_splits(finished: FinishedRun, tmp_path: Path) -> None:
+    export_fields(finished.run, tmp_path / "all", number=8)
+    _confirm(tmp_path / "all")
+    rows = _rows(tmp_path / "all")
+    of_well = [row["name"] for row in rows if row["well"] == rows[0]["well"]]
+    parts = []
+    for name in of_well:
+        parts.append(Path(shutil.copytree(tmp_path / "all", tmp_path / name)))
+        for other in {row["name"] for row in rows} - {name}:
+            for kind in ("images", "labels"):
+                (parts[-1] / kind / f"{other}.tif").unlink()
+    import_corrections(parts[0], tmp_path / "set", split="test")
+    with pytest.raises(DatasetError, match=r"other fields of its well, .* are in test; expected all of a well in one"):
+        import_corrections(parts[1], tmp_path / "set", split="train")
+    import_corrections(parts[1], tmp_path / "set", split="test")
+
+
+def test_a_user_without_a_name_can_import(handed_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4242")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    _confirm(handed_out)
+    import_corrections(handed_out, tmp_path / "set")
+    assert {row["imported_by"] for row in _rows(tmp_path / "set")} == {f"uid {os.getuid()}"}
 
 
 def test_a_table_that_is_not_utf_8_is_said(handed_out: Path, tmp_path: Path) -> None:
@@ -283,8 +370,8 @@ def test_corrections_join_a_set_of_other_images_and_no_other_kind_of_folder(hand
     assert len(read_annotations(mine)) == 6
 
 
-def test_numbers_are_made_dense_in_their_order() -> None:
-    np.testing.assert_array_equal(dense(np.array([[0, 70, 5], [5, 9, 0]])), [[0, 3, 1], [1, 2, 0]])
+def test_numbers_are_made_dense_in_the_order_of_the_pixels() -> None:
+    np.testing.assert_array_equal(dense(np.array([[0, 70, 5], [5, 9, 0]])), [[0, 1, 2], [2, 3, 0]])
     np.testing.assert_array_equal(dense(np.array([[4, 4]])), [[1, 1]])
     np.testing.assert_array_equal(dense(np.zeros((2, 2), np.uint32)), np.zeros((2, 2)))
 

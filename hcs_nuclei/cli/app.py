@@ -20,6 +20,7 @@ from hcs_nuclei.logs import set_up_logs
 
 #: A place that was named and cannot be looked at; where a run can no longer write, it says so itself.
 _PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 app = typer.Typer(
     name="hcs-nuclei",
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if error.errno in _FULL:
+            tell_error(
+                f"{error.filename or 'A disk'}: {error.strerror}. Free space, then start the same command again."
+            )
+            return 1
         if error.errno not in _PATH_ERRORS or error.filename is None:
             raise
         tell_error(f"{error.filename}: {error.strerror}. Mend the permission, or name another place.")

@@ -119,12 +119,12 @@ def compare(
     sets = read_sets([*sources, SetSource(None, "empty")])
     with show_images(2 * sum(len(one.images) for one in sets)) as done:
         comparison = compare_models(models[0], models[1], sets, gate=gate, done=done)
-    if report_to is not None:
-        write_comparison(report_to, comparison)
-    if json_to is not None:
-        write_json(json_to, comparison.as_json())
     if json_to != "-":
         typer.echo("\n".join(comparison.as_lines()))
+    if json_to is not None:
+        write_json(json_to, comparison.as_json())
+    if report_to is not None:
+        write_comparison(report_to, comparison)
     if not comparison.verdict.passed:
         raise typer.Exit(2)
 

@@ -38,7 +38,12 @@ class Background:
 
 
 def measure_background(
-    image: npt.NDArray[Any], labels: npt.NDArray[np.uint32], *, reach: int, signal: float | None
+    image: npt.NDArray[Any],
+    labels: npt.NDArray[np.uint32],
+    *,
+    reach: int,
+    signal: float | None,
+    lit: npt.NDArray[np.bool_] | None = None,
 ) -> Background:
     """Measure what lies farther than `reach` px from every nucleus.
 
@@ -49,10 +54,13 @@ def measure_background(
         image: (y, x) nuclear channel in counts, best corrected for uneven light.
         labels: (y, x) uint32 label image, 0 = background.
         reach: px.
+        lit: (y, x) what lies within a margin without light; None where there is none.
         signal: mean intensity of a typical nucleus, counts; None without nuclei, then noise alone decides.
     """
     pixels = image[::_STRIDE, ::_STRIDE]
     free = ~_dilated(labels[::_STRIDE, ::_STRIDE] > 0, -(-reach // _STRIDE))
+    if lit is not None:
+        free &= lit[::_STRIDE, ::_STRIDE]
     values = pixels[free]
     nothing = float("nan")
     if values.size < _FEWEST_PIXELS:

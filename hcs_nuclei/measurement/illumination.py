@@ -159,7 +159,11 @@ def estimate_profile(images: Iterable[npt.NDArray[Any]]) -> Profile:
     fields = [_backgrounds(image) for image in images if image.min() < image.max()]
     if len(fields) < FEWEST_FIELDS:
         raise ProfileError(f"{len(fields)} fields of the sample hold an image; {FEWEST_FIELDS} are needed")
-    levels, noise = (np.stack(kind) for kind in zip(*fields, strict=True))
+    # A dead shutter with a hot pixel, or a background that was cut off: no light to tell a lamp by.
+    lit = [field for field in fields if np.median(field[0]) > 0]
+    if len(lit) < FEWEST_FIELDS:
+        raise ProfileError(f"{len(lit)} fields of the sample have a background above 0; {FEWEST_FIELDS} are needed")
+    levels, noise = (np.stack(kind) for kind in zip(*lit, strict=True))
     offset = _offset(levels, noise)
     shape = (_TILES, _TILES)
     halves = [surface(_gain(levels[i::2], offset), shape) for i in (0, 1)]
@@ -179,6 +183,8 @@ def _gain(levels: Floats, offset: float) -> Coefficients:
     shape = np.asarray(_fit(np.median(levels / averages[:, None, None], axis=0), _DEGREE, rim=_RIM))
     shape /= average(tuple(shape))
     level = float(np.median(averages))
+    if not level > offset:
+        raise ProfileError("its background is no brighter than the camera without light")
     gain = shape * level / (level - offset)
     gain[0] -= offset / (level - offset)
     return tuple(float(c) for c in gain)

@@ -30,6 +30,10 @@ class FreeParts:
     free: npt.NDArray[np.bool_]
     tile: npt.NDArray[np.int64]
 
+    def within(self, lit: npt.NDArray[np.bool_] | None) -> FreeParts:
+        """Those that lie wholly in `lit`, (y, x); all of them for None."""
+        return self if lit is None else FreeParts(self.free & (_sums(lit) == PART**2), self.tile)
+
 
 def find_free_parts(labels: npt.NDArray[np.uint32], center_y: Floats, center_x: Floats) -> FreeParts:
     """The free parts of (y, x) `labels`, of whose nuclei the centres are (n,) `center_y` and `center_x`, px."""

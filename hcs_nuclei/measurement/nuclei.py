@@ -16,6 +16,7 @@ from hcs_nuclei.measurement.reach import Reach
 from hcs_nuclei.measurement.runs import find_runs
 from hcs_nuclei.measurement.shape import measure_shape
 from hcs_nuclei.measurement.surroundings import measure_surroundings
+from hcs_nuclei.segmentation.normalise import within_margin
 
 
 def measure_nuclei(
@@ -65,10 +66,12 @@ def measure_nuclei(
     shape = measure_shape(labels, runs, insides)
     table: dict[str, npt.NDArray[Any]] = {"Metadata_ObjectNumber": runs.numbers, **shape}
     free = find_free_parts(labels, table["Metadata_Center_Y"], table["Metadata_Center_X"])
-    for name, image in channels.items():
-        for column, values in measure_intensity(image, insides, measure_local_background(image, free)).items():
-            table[f"{column}_{name}"] = values
     seen = channels if raw is None else raw
+    for name, image in channels.items():
+        # A channel that was aligned with the others has a margin without light, which is nobody's background.
+        background = measure_local_background(image, free.within(within_margin(seen[name])))
+        for column, values in measure_intensity(image, insides, background).items():
+            table[f"{column}_{name}"] = values
     for name, image in channels.items():
         limit = (saturation or {}).get(name)
         if limit is None:

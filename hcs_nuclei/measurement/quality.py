@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 from hcs_nuclei.measurement.background import measure_background
 from hcs_nuclei.measurement.focus import edge_width, laplacian_focus, power_log_log_slope, reach_of
 from hcs_nuclei.measurement.saturation import saturated_fraction
-from hcs_nuclei.segmentation.normalise import HIGH_PERCENTILE, LOW_PERCENTILE
+from hcs_nuclei.segmentation.normalise import HIGH_PERCENTILE, LOW_PERCENTILE, within_margin
 
 #: Share of saturated pixels above which a field counts as saturated.
 MAX_SATURATED_FRACTION = 0.01
@@ -68,11 +68,13 @@ def measure_field(
     diameter = _median(diameters)
     typical = diameter_px or (diameter if diameters.size else _ANY_DIAMETER_PX)
     signal = _median(nuclei.mean)
+    lit = within_margin(nuclear)
     background = measure_background(
         nuclear if corrected is None else corrected,
         labels,
         reach=reach_of(typical),
         signal=signal if nuclei.mean.size else None,
+        lit=lit,
     )
     unsure = nuclei.confidence < LOW_CONFIDENCE
     return {
@@ -87,7 +89,7 @@ def measure_field(
         "Metadata_QC_Noise": background.noise,
         "Metadata_QC_Contrast": signal - background.level,
         "Metadata_QC_Unevenness": background.unevenness,
-        "Metadata_QC_MedianLevel": _median_level(nuclear),
+        "Metadata_QC_MedianLevel": _median_level(nuclear, lit),
         "Metadata_QC_DebrisFraction": background.debris,
         "Metadata_QC_MedianDiameter": diameter,
         "Metadata_QC_NeighbourDistance": _neighbour_distance(nuclei) / diameter,
@@ -109,8 +111,9 @@ def _neighbour_distance(nuclei: FieldNuclei) -> float:
     return _median(distance[:, 1])
 
 
-def _median_level(image: npt.NDArray[Any]) -> float:
+def _median_level(image: npt.NDArray[Any], lit: npt.NDArray[np.bool_] | None) -> float:
     """Where the median lies between the two percentiles that the network's input is stretched between, 0-1."""
     step = max(1, math.isqrt(image.size // _ENOUGH_PIXELS))
-    low, middle, high = np.percentile(image[::step, ::step], [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
+    pixels = image[::step, ::step] if lit is None else image[::step, ::step][lit[::step, ::step]]
+    low, middle, high = np.percentile(pixels, [LOW_PERCENTILE, 50.0, HIGH_PERCENTILE])
     return float((middle - low) / (high - low)) if high > low else float("nan")

@@ -49,7 +49,9 @@ def add_model(source: Path) -> tuple[Path, ModelCard]:
         return _add(source)
 
 
-def promote(wanted: str, *, reason: str = "", instead_of: str | None = None, by: str = "") -> Entry | None:
+def promote(
+    wanted: str, *, reason: str = "", instead_of: str | None = None, judged: str | None = None, by: str = ""
+) -> Entry | None:
     """Make a model the default, after it was copied into the store and shown to load.
 
     The shipped model is copied as well, if it is promoted: it then stays the default when a newer one is shipped.
@@ -58,6 +60,7 @@ def promote(wanted: str, *, reason: str = "", instead_of: str | None = None, by:
         wanted: as :func:`hcs_nuclei.models.resolve_model` takes it.
         reason: stands in the pointer's history and in the audit log.
         instead_of: sha256 of the default that it was judged against; where another is it by now, nothing moves.
+        judged: sha256 of the model that was judged; where `wanted` has become another since, nothing moves.
         by: who asked for it, where a service acts for somebody.
 
     Returns:
@@ -65,14 +68,19 @@ def promote(wanted: str, *, reason: str = "", instead_of: str | None = None, by:
 
     Raises:
         ModelError: no such model, it cannot be used, or the pointer cannot be read.
-        RunConflictError: the default is not the one that it was judged against.
+        RunConflictError: the default is not the one that it was judged against, or it is not what was judged.
         OutputError: the store or the audit log cannot be written.
     """
     directory, card = resolve_model(wanted)
     load_network(directory, card)  # a default that no worker can load would stop every plate
     with _locked():
         current = read_current()
-        _add(directory)
+        _, card = _add(directory)
+        if judged is not None and card.sha256 != judged:
+            raise RunConflictError(
+                f"{directory} holds {card.name} ({card.identifier}) now, which is not the model that was judged. "
+                "Compare it with the default (hcs-nuclei models compare), then promote it by hand."
+            )
         if instead_of is not None and instead_of != resolve_model()[1].sha256 != card.sha256:
             raise RunConflictError(
                 f"{card.name} ({card.identifier}) was judged against another model than the default, which is now "
@@ -152,7 +160,7 @@ def _locked() -> Iterator[None]:
     store = store_directory()
     try:
         store.mkdir(parents=True, exist_ok=True)
-        lock = os.open(store / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        lock = os.open(store / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
     except OSError as error:
         raise OutputError(f"The model store {store} cannot be written: {error.strerror}.") from None
     try:

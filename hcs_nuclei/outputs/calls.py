@@ -113,7 +113,7 @@ def find_calls(
     """
     mean, integrated = intensity_features(measured)
     valid = dict.fromkeys(row["Metadata_Well"] for row in fields if row["Metadata_Valid"])
-    named = [well for well in valid if well in set(controls)]
+    named = _spread([well for well in valid if well in set(controls)])
     origin = f"{len(named)} negative controls" if named else _all_wells(controls, len(valid))
     none = Calls(
         rules=rules.calls,
@@ -290,10 +290,9 @@ def _all_wells(controls: Sequence[str], wells: int) -> str:
 def _sample(
     run_dir: Path, wells: Sequence[str], features: Sequence[str], fields: Sequence[Mapping[str, Any]], calls: Calls
 ) -> dict[str, npt.NDArray[Any]]:
-    """Nuclei of `wells`, or of :data:`_MOST_WELLS` of them, one after another."""
-    step = max(1, -(-len(wells) // _MOST_WELLS))
+    """Nuclei of `wells`, or of some of them, one after another."""
     parts = []
-    for well in wells[::step]:
+    for well in _spread(wells):
         nuclei = read_columns(run_dir / "nuclei" / f"{well}.parquet", features)
         rows = [row for row in fields if row["Metadata_Well"] == well]
         parts.append({**nuclei, **_state(nuclei, rows, calls.nucleus_flags)})
@@ -301,6 +300,12 @@ def _sample(
     flags = {name for name in features if name.startswith("Metadata_QC_")} | {*names[-3:]}
     empty = {name: np.zeros(0, dtype=bool if name in flags else np.float64) for name in names}
     return {name: np.concatenate([part[name] for part in parts or [empty]]) for name in names}
+
+
+def _spread(wells: Sequence[str]) -> list[str]:
+    """At most :data:`_MOST_WELLS` of `wells`, spread evenly; a step that divides a row would take few columns."""
+    places = np.linspace(0, len(wells) - 1, min(len(wells), _MOST_WELLS)).round().astype(int)
+    return [wells[place] for place in places]
 
 
 def _state(

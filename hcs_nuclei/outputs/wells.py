@@ -122,7 +122,7 @@ def _fractions(called: Called, used: npt.NDArray[np.bool_], refused: Collection[
     found: dict[str, Any] = {}
     for name, (known, is_positive) in positive.items():
         total, count = np.count_nonzero(known), np.count_nonzero(known & is_positive)
-        found[f"Metadata_Count_{name}"] = int(count)
+        found[f"Metadata_Count_{name}"] = int(count) if total or not used.any() else None
         found[f"Metadata_Fraction_{name}"] = float(count / total) if total else None
     return found
 

@@ -276,11 +276,11 @@ class _WellRun:
         measured = self._stack_of.pop(number, {})
         if not measured:
             return
-        images = [image for image, _ in measured.values()]
-        shape = tuple(max(i.shape[axis] for i in images) for axis in (0, 1))
-        image = np.zeros((self._context.timepoints, *shape), np.result_type(*images))
+        shape = tuple(max(pixels.shape[axis] for pixels, _ in measured.values()) for axis in (0, 1))
+        image = np.zeros((self._context.timepoints, *shape), np.result_type(*(p.dtype for p, _ in measured.values())))
         labels = np.zeros(image.shape, np.uint32)
-        for t, (pixels, numbers) in measured.items():
+        for t in sorted(measured):
+            pixels, numbers = measured.pop(t)  # so that a long time-lapse is not in memory twice
             image[t, : pixels.shape[0], : pixels.shape[1]] = pixels
             labels[t, : pixels.shape[0], : pixels.shape[1]] = numbers
         self._writer.add_field(number, image, labels)

@@ -25,6 +25,8 @@ Flags = npt.NDArray[np.bool_]
 #: Fewer fields than this make no plate to be compared with: relative limits then flag nothing.
 FEWEST_FIELDS = 8
 _MAD_TO_SD = 1.4826
+#: By how much the power spectrum of a field out of focus is steeper than those of the plate.
+_STEEPER = 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ def flag_fields(rows: Sequence[Mapping[str, Any]], limits: FieldLimits) -> list[
 def _out_of_focus(rows: Sequence[Mapping[str, Any]], plate: Flags, settings: QcSettings) -> Flags:
     """By the width of outlines; where a field has none that can be looked at, by its power spectrum.
 
-    The width sees sharpness alone, the spectrum cells as well: it is asked only where a field is so far out of focus
-    that no nucleus was found, which makes it steeper than any field with nuclei is.
+    The width sees sharpness alone, the spectrum cells as well: it is asked only where a field has too few nuclei for
+    the width, as one has that is so far out of focus that none was found. A field with one or two nuclei in focus is a
+    little steeper than others, too, so it has to be much steeper.
     """
     width, slope = _column(rows, "Metadata_QC_EdgeWidth"), _column(rows, "Metadata_QC_PowerLogLogSlope")
     widest = np.inf if settings.edge_width_px is None else settings.edge_width_px
@@ -90,8 +93,8 @@ def _out_of_focus(rows: Sequence[Mapping[str, Any]], plate: Flags, settings: QcS
     out = (width > widest) | (slope < steepest)
     z, middle = _robust_z(np.log(width), plate)
     out |= (z > settings.robust_z) & (width >= settings.edge_width_ratio * np.exp(middle))
-    z, _ = _robust_z(slope, plate)
-    out |= np.isnan(width) & (z < -settings.robust_z)
+    z, middle = _robust_z(slope, plate)
+    out |= np.isnan(width) & (z < -settings.robust_z) & (slope < middle - _STEEPER)
     return out
 
 

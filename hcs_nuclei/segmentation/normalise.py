@@ -46,7 +46,7 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if known.all():
         counts = image if image.dtype.kind == "u" else pixels
         low, high = _percentiles(counts)
-        if (lit := _within_margin(counts, high - low)) is not None:
+        if (lit := _lit(counts, _LEAST_STEP * (high - low))) is not None:
             low, high = _percentiles(counts[lit])
     elif known.any():
         low, high = _percentiles(pixels[known])
@@ -66,10 +66,17 @@ def normalise(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.clip(pixels, *VALUE_RANGE, out=pixels)
 
 
-def _within_margin(image: npt.NDArray[Any], contrast: float) -> npt.NDArray[np.bool_] | None:
-    """(y, x) what lies within the margin without light of (y, x) `image`; None without one, or where it is no matter.
+def within_margin(image: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """(y, x) what lies within the margin without light of (y, x) `image` in camera counts; None where it has none."""
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        return None
+    return _lit(image, 0.0)
 
-    A margin has the darkest value, which is nowhere else and far below all others, and holds a corner. What it encloses
+
+def _lit(image: npt.NDArray[Any], least_step: float) -> npt.NDArray[np.bool_] | None:
+    """(y, x) what lies within the margin without light of (y, x) `image`; None where there is none.
+
+    Nor is one that is at most `least_step` darker than what lies within. A margin has the darkest value, which is nowhere else and far below all others, and holds a corner. What it encloses
     is a rectangle, or one that was turned, which reaches all four edges: a nucleus on a background that was cut off is
     neither.
     """
@@ -89,7 +96,7 @@ def _within_margin(image: npt.NDArray[Any], contrast: float) -> npt.NDArray[np.b
     if box.mean() < _RECTANGLE and min(edge.mean() for edge in edges) < _TURNED:
         return None
     step = _percentiles(image[within])[0] - float(darkest)
-    return within if step > _LEAST_STEP * contrast else None
+    return within if step > least_step else None
 
 
 def _between_ends(lit: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:

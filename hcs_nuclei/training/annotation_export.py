@@ -90,9 +90,14 @@ def pixels_sha256(pixels: npt.NDArray[Any]) -> str:
 
 
 def dense(labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """A label image with its numbers made 1 … n, in their order; 0 stays."""
-    present, places = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
-    renumbered: npt.NDArray[np.int32] = (places - np.searchsorted(present, 0))[:-1].reshape(labels.shape).astype("<i4")
+    """A label image with its numbers made 1 … n, in the order in which its rows meet them; 0 stays.
+
+    So that a tool that gives other numbers to the same nuclei changes nothing.
+    """
+    present, first, places = np.unique(labels.ravel(), return_index=True, return_inverse=True)
+    met = np.empty(present.size, np.int32)
+    met[np.argsort(np.where(present == 0, -1, first))] = np.arange(present.size)
+    renumbered: npt.NDArray[np.int32] = (met + (0 not in present))[places].reshape(labels.shape).astype("<i4")
     return renumbered
 
 
@@ -136,7 +141,7 @@ def _write_field(folder: Path, chosen: ChosenField) -> dict[str, Any]:
     )
     labels = dense(labels)
     place = f"_{well}_f{field}" + (f"_t{timepoint}" if record.source.timepoints > 1 else "")
-    name = safe_name(one.run.name) + place
+    name = safe_name(one.run.resolve().name) + place
     if (folder / "images" / f"{name}.tif").exists():  # runs of one name, in other directories
         name += "_" + hashlib.sha256(os.fsencode(one.run.resolve())).hexdigest()[:8]
     write_pair(folder, name, image, labels)

@@ -7,13 +7,15 @@ where it comes from, which model it was corrected from, and who took it in and w
 from __future__ import annotations
 
 import csv
-import getpass
+import fcntl
 import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from hcs_nuclei.audit import write_audit
+from hcs_nuclei.audit import user_name, write_audit
 from hcs_nuclei.errors import DatasetError, OutputError
 from hcs_nuclei.files import replace_file, temporary_path
 from hcs_nuclei.training.annotation_export import INDEX_COLUMNS, INDEX_FILE, dense, pixels_sha256, write_pair
-from hcs_nuclei.training.annotations import AnnotatedImage, inspect_dataset
+from hcs_nuclei.training.annotations import AnnotatedImage, delimiter_of, inspect_dataset
 
 #: What the index of a data set has beside the columns of an export.
 _ADDED = ("labels", "imported", "imported_by")
@@ -51,7 +53,8 @@ class Imported:
 def import_corrections(folder: Path, dataset: Path, *, split: str = "auto", replace: bool = False) -> Imported:
     """Check a folder of :func:`hcs_nuclei.training.annotation_export.export_fields` that was corrected, and take it in.
 
-    Numbers are made 1 … n without gaps. An image that the data set has with the same labels is left as it is.
+    Numbers are made 1 … n without gaps. An image that the data set has with the same labels is left as it is; another
+    image of a name that the data set has is kept under a name of its own.
 
     Args:
         folder: as it came back. An image that was deleted with its labels is no fault.
@@ -66,38 +69,88 @@ def import_corrections(folder: Path, dataset: Path, *, split: str = "auto", repl
     """
     index = {row["name"]: row for row in _read_index(folder)}
     found = inspect_dataset(folder)
-    there = _read_target(dataset)
-    faults = list(found.faults)
-    changed: list[str] = []
-    confirmed: list[str] = []
-    kept: list[str] = []
-    for pair in found.images:
-        mine = list(_faults(pair, index.get(pair.name)))
-        if not mine:
-            labels = pixels_sha256(dense(pair.labels))
-            row = index[pair.name]
-            before = there.get(pair.name)
-            another = before is not None and before.get("image_sha256", row["image_sha256"]) != row["image_sha256"]
-            if before is not None and before.get("labels_sha256") == labels and not another:
-                kept.append(pair.name)
-            elif before is not None and not replace:
-                what = "another image of this name" if another else "other labels of this image"
-                mine.append(f"labels/{pair.name}.tif: {dataset} has {what} (--replace takes these)")
-            else:
-                (changed if labels != row["labels_sha256"] else confirmed).append(pair.name)
-        faults += mine
-    if faults:
-        listing = "\n".join(f"  {fault}" for fault in faults)
-        raise DatasetError(
-            f"Nothing of {folder} was taken, for it has {len(faults)} faults:\n{listing}\nMend them all."
-        )
-    taken = {pair.name: pair for pair in found.images if pair.name not in kept}
-    rows = _with_splits([index[name] for name in taken], list(there.values()), split)
-    _write(dataset, taken, _described(rows, taken, frozenset(changed)), there)
-    counts = {"changed": len(changed), "confirmed": len(confirmed)}
-    if taken:
-        write_audit("annotations.import", str(dataset.resolve()), new={"from": str(folder.resolve()), **counts})
-    return Imported(tuple(changed), tuple(confirmed), tuple(kept), tuple(found.remarks))
+    with _alone_in(dataset):
+        there = _read_target(dataset)
+        checked = _Checked(dataset, there, split, replace, list(found.faults), list(found.remarks))
+        for pair in found.images:
+            checked.add(pair, index.get(unicodedata.normalize("NFC", pair.name)))
+        if checked.faults:
+            listing = "\n".join(f"  {fault}" for fault in checked.faults)
+            raise DatasetError(
+                f"Nothing of {folder} was taken, for it has {len(checked.faults)} faults:\n{listing}\nMend them all."
+            )
+        rows = _with_splits([row for _, row in checked.taken.values()], list(there.values()), split)
+        taken = {name: pair for name, (pair, _) in checked.taken.items()}
+        if taken:
+            counts = {"changed": len(checked.changed), "confirmed": len(checked.confirmed)}
+            write_audit("annotations.import", str(dataset.resolve()), new={"from": str(folder.resolve()), **counts})
+        _write(dataset, taken, _described(rows, taken, frozenset(checked.changed)), there)
+    return Imported(tuple(checked.changed), tuple(checked.confirmed), tuple(checked.kept), tuple(checked.remarks))
+
+
+@dataclass
+class _Checked:
+    """What is found of each image, against what the data set has: `taken` are pairs and rows by their names there."""
+
+    dataset: Path
+    there: Mapping[str, Row]
+    split: str
+    replace: bool
+    faults: list[str]
+    remarks: list[str]
+    changed: list[str] = field(default_factory=list)
+    confirmed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    taken: dict[str, tuple[AnnotatedImage, Row]] = field(default_factory=dict)
+
+    def add(self, pair: AnnotatedImage, row: Row | None) -> None:
+        """Look at one image, with its row of the index."""
+        faults = list(_faults(pair, row))
+        if faults or row is None:
+            self.faults += faults
+            return
+        labels, name = pixels_sha256(dense(pair.labels)), row["name"]
+        before = self.there.get(name)
+        if before is not None and before.get("image_sha256", row["image_sha256"]) != row["image_sha256"]:
+            name = f"{name}_{row['image_sha256'][:8]}"  # runs of one name, or a plate that was imaged again
+            self.remarks.append(f"{pair.name}: {self.dataset} has another image of this name; it is kept as {name}")
+            before = self.there.get(name)
+        if before is not None and before.get("labels_sha256") == labels:
+            self.kept.append(name)
+            return
+        if before is not None and not self.replace:
+            self.faults.append(
+                f"labels/{pair.name}.tif: {self.dataset} has other labels of this image (--replace takes these)"
+            )
+        if self.split != "auto" and (others := self._other_splits(row, name)):
+            self.faults.append(
+                f"labels/{pair.name}.tif: other fields of its well, {row['well']} of {row['plate']}, are in {others}; "
+                "expected all of a well in one split (--split auto sees to that)"
+            )
+        (self.changed if labels != row["labels_sha256"] else self.confirmed).append(name)
+        self.taken[name] = pair, {**row, "name": name}
+
+    def _other_splits(self, row: Row, name: str) -> str:
+        """Splits of other fields of the same well, in words; the judge of a model must not know its neighbours."""
+        well = _well(row)
+        others = {r["split"] for r in self.there.values() if r.get("well") and r["name"] != name and _well(r) == well}
+        return " and ".join(sorted(others - {self.split, ""}))
+
+
+@contextmanager
+def _alone_in(dataset: Path) -> Iterator[None]:
+    """One import into a data set at a time; others wait. Where there is none yet, there is nobody to wait for."""
+    try:
+        folder = os.open(dataset, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # it is not there, or what reads it says what is wrong with it
+        return
+    try:
+        with suppress(OSError):  # a share that knows no locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _faults(pair: AnnotatedImage, row: Row | None) -> Iterable[str]:
@@ -137,9 +190,10 @@ def _read_index(folder: Path) -> list[Row]:
     path = folder / INDEX_FILE
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(lines, delimiter=delimiter_of(lines))
             lacking = [name for name in INDEX_COLUMNS if name not in (reader.fieldnames or ())]
             rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
+            rows = [{**row, "name": unicodedata.normalize("NFC", row.get("name", ""))} for row in rows]
     except FileNotFoundError:
         raise DatasetError(f"{folder} has no {INDEX_FILE}; expected a folder that annotate export made.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -164,7 +218,8 @@ def _read_target(dataset: Path) -> dict[str, Row]:
         )
     try:
         with (dataset / INDEX_FILE).open(newline="", encoding="utf-8-sig") as lines:
-            rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(lines)]
+            reader = csv.DictReader(lines, delimiter=delimiter_of(lines))
+            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise OutputError(f"{dataset / INDEX_FILE} cannot be read as a table (CSV, UTF-8): {error}.") from None
     if any("name" not in row or "split" not in row for row in rows):
@@ -189,7 +244,7 @@ def _well(row: Mapping[str, str]) -> tuple[str, str, str]:
 
 def _described(rows: Sequence[Row], pairs: Mapping[str, AnnotatedImage], changed: frozenset[str]) -> list[Row]:
     """Rows as the data set keeps them: with what was done to the labels, when it was taken in and by whom."""
-    now, by = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), getpass.getuser()
+    now, by = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), user_name()
     return [
         {
             **row,
@@ -217,6 +272,8 @@ def _write(dataset: Path, pairs: Mapping[str, AnnotatedImage], rows: Sequence[Ro
         for name in ("images", "labels"):
             (dataset / name).mkdir(parents=True, exist_ok=True)
             (unfinished / name).mkdir(parents=True)
+        if not (dataset / INDEX_FILE).exists():  # so that an import that is interrupted can be begun again
+            replace_file(dataset / INDEX_FILE, text.getvalue().partition("\n")[0].encode() + b"\n")
         for name, pair in pairs.items():
             write_pair(unfinished, name, pair.image, dense(pair.labels))
             for kind in ("images", "labels"):

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -272,6 +272,13 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
 
 
+def delimiter_of(table: TextIO) -> str:
+    """Between the cells of a table, by its first line: spreadsheets of half of Europe write semicolons."""
+    head = table.readline()
+    table.seek(0)
+    return ";" if ";" in head and "," not in head else ","
+
+
 def _read_index(path: Path, key: str) -> dict[str, list[tuple[str, str]]]:
     """Every (split, modality) that the table gives an image, each once; empty where there is no table."""
     index: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -279,7 +286,7 @@ def _read_index(path: Path, key: str) -> dict[str, list[tuple[str, str]]]:
         return index
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = csv.DictReader(lines)
+            rows = csv.DictReader(lines, delimiter=delimiter_of(lines))
             if key not in (rows.fieldnames or ()):
                 raise DatasetError(f"{path} has no column {key}; it has {', '.join(rows.fieldnames or ()) or 'none'}.")
             for row in rows:
@@ -339,9 +346,13 @@ def _read(entry: _Entry, source: _Source) -> AnnotatedImage | None:
     return None if faults else AnnotatedImage(entry.name, image, labels, entry.split, entry.modality)
 
 
+def pixels_of(pair: AnnotatedImage) -> bytes:
+    """A digest of an image's pixels, by which it is known under whatever name."""
+    return hashlib.sha256(f"{pair.image.shape} {pair.image.dtype}".encode() + pair.image.tobytes()).digest()
+
+
 def _same_pixels(images: list[AnnotatedImage]) -> list[str]:
-    names: dict[tuple[tuple[int, ...], bytes], list[str]] = defaultdict(list)
+    names: dict[bytes, list[str]] = defaultdict(list)
     for image in images:
-        digest = hashlib.sha256(image.image.tobytes()).digest()
-        names[image.image.shape, digest].append(image.name)
+        names[pixels_of(image)].append(image.name)
     return [f"the same image under {len(n)} names, all kept: {', '.join(n)}" for n in names.values() if len(n) > 1]

@@ -7,7 +7,6 @@ worker.
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from hcs_nuclei.cluster import Client, Places, check_workers, emit_event, left_w
 from hcs_nuclei.errors import DatasetError, RunFailedError, UserError, listed
 from hcs_nuclei.models.card import ModelCard, read_card
 from hcs_nuclei.models.store import ModelReference
-from hcs_nuclei.training.annotations import AnnotatedImage, inspect_dataset
+from hcs_nuclei.training.annotations import AnnotatedImage, inspect_dataset, pixels_of
 from hcs_nuclei.training.checkpoint import last_epoch
 from hcs_nuclei.training.child import TrainingJob
 from hcs_nuclei.training.comparison import (
@@ -86,8 +85,8 @@ def check_annotations(datasets: Sequence[Path], sources: Sequence[SetSource]) ->
         said.append(str(error))
     if said:
         raise DatasetError("\n".join(said))
-    taught = {_pixels(pair) for pair in training}
-    double = [f"{one.name}: {pair.name}" for one in sets for pair in one.images if _pixels(pair) in taught]
+    taught = {pixels_of(pair) for pair in training}
+    double = [f"{one.name}: {pair.name}" for one in sets for pair in one.images if pixels_of(pair) in taught]
     if double:
         raise DatasetError(
             f"{len(double)} images that the models are to be judged by would be trained on ({listed(double)}). Take "
@@ -254,7 +253,3 @@ def _failure(job: TrainingJob, status: int) -> Exception:
         return UserError(lines[-1])
     why = f"killed by signal {-status}, as where memory runs out" if status < 0 else lines[-1]
     return RunFailedError(f"the training ended with {why}; {job.out / LOG_FILE} has all of it.")
-
-
-def _pixels(pair: AnnotatedImage) -> tuple[tuple[int, ...], str, bytes]:
-    return pair.image.shape, str(pair.image.dtype), hashlib.sha256(pair.image.tobytes()).digest()

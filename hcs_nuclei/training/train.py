@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +26,7 @@ from hcs_nuclei.segmentation.network import flops_per_pixel
 from hcs_nuclei.segmentation.normalise import normalise
 from hcs_nuclei.segmentation.predict import Segmenter
 from hcs_nuclei.segmentation.scale import TRAINING_DIAMETER_PX
-from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, read_annotations
+from hcs_nuclei.training.annotations import AnnotatedImage, data_hash, pixels_of, read_annotations
 from hcs_nuclei.training.dataset import spoil
 from hcs_nuclei.training.evaluation import evaluate, field_seconds
 from hcs_nuclei.training.field_statistics import field_statistics
@@ -33,6 +34,8 @@ from hcs_nuclei.training.fit import HISTORY_FILE, WEIGHTS_FILE, FitSettings, fit
 from hcs_nuclei.training.place import alone_in, check_place
 from hcs_nuclei.training.report import REPORT_FILE, write_report
 from hcs_nuclei.training.tuning import tune
+
+logger = logging.getLogger("hcs_nuclei.training")
 
 #: A model trained on smaller objects than this counts them as debris, px².
 MINIMUM_AREA_PX = 20
@@ -176,4 +179,8 @@ def _splits(
             faults |= dict.fromkeys(said)
     if faults:
         raise DatasetError("\n".join(faults))
+    taught = {pixels_of(pair): pair.name for pair in found[0]}
+    for pair in (pair for pairs in found[1:] for pair in pairs):
+        if (twin := taught.get(pixels_of(pair))) is not None:
+            logger.warning("%s has the pixels of %s, which is trained on: figures on it say little", pair.name, twin)
     return found
