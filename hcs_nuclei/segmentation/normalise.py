@@ -76,9 +76,9 @@ def within_margin(image: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
 def _lit(image: npt.NDArray[Any], least_step: float) -> npt.NDArray[np.bool_] | None:
     """(y, x) what lies within the margin without light of (y, x) `image`; None where there is none.
 
-    Nor is one that is at most `least_step` darker than what lies within. A margin has the darkest value, which is nowhere else and far below all others, and holds a corner. What it encloses
-    is a rectangle, or one that was turned, which reaches all four edges: a nucleus on a background that was cut off is
-    neither.
+    A margin has the darkest value, which is nowhere else and more than `least_step` below all others, and holds a
+    corner. What it encloses is a rectangle, or one that was turned, which reaches all four edges: a nucleus on a
+    background that was cut off is neither.
     """
     darkest = image.min()
     if not (image[[0, 0, -1, -1], [0, -1, 0, -1]] == darkest).any():
