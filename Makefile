@@ -59,7 +59,7 @@ format: $(STAMP) ## put every file into the format that lint asks for
 	@$(BIN)/ruff check --fix --select I .
 	@$(BIN)/ruff format .
 
-docs: $(STAMP) ## write the reference pages of columns and settings from the code
+docs: $(STAMP) ## write the reference pages of columns, settings and run.json from the code
 	@$(BIN)/python docs/generate_reference.py
 
 benchmark: $(STAMP) ## speed and memory on this machine; no test depends on it

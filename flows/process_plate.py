@@ -1,6 +1,6 @@
 """One plate as a Prefect flow: prepare, calibrate, process the wells, finish; a task run for each, Dask inside.
 
-Deployable as ``flows/process_plate.py:process_plate``. The files on disk are the memory of a run, so Prefect retries,
+Deployed as ``flows.process_plate.process_plate``. The files on disk are the memory of a run, so Prefect retries,
 caches and stores nothing: a run that is started again goes on with what is missing.
 """
 

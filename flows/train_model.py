@@ -1,6 +1,6 @@
 """New annotations to a better model as a Prefect flow: check, train, judge, promote; a task run for each, Dask inside.
 
-Deployable as ``flows/train_model.py:train_model``. The training directory is the memory of a run: one that is started
+Deployed as ``flows.train_model.train_model``. The training directory is the memory of a run: one that is started
 again with the same parameters goes on from its last finished epoch.
 """
 

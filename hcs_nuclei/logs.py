@@ -36,14 +36,20 @@ HIDDEN = "***"
 _SECRET = r"(?:password|passwd|secret|token|signature|credential|api[_-]?key|access[_-]?key|auth[_-]?string)"
 _PATTERNS = (
     # scheme://user:password@host
-    (re.compile(r"(\w://)[^\s/@]*:[^\s/]*@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(\w://)[^\s/@'\"]*:[^\s@'\"]*@"), rf"\1{HIDDEN}@"),
     # ?X-Amz-Signature=..., &sig=..., password: ..., "token": "..."
     (re.compile(rf"(?i)([?&](?:[\w-]*{_SECRET}[\w-]*|sig|key)=)[^&\s'\"]+"), rf"\1{HIDDEN}"),
     (re.compile(rf"(?i)(\b[\w-]*{_SECRET}['\"]?\s*[:=]\s*['\"]?)[^\s,;&'\"}}]{{6,}}"), rf"\1{HIDDEN}"),
-    (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:bearer\s+|basic\s+)?)[^\s'\"]+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic|token|apikey)\s+)?)[^\s'\"]+"),
+        rf"\1{HIDDEN}",
+    ),
     (re.compile(r"\bBearer\s+[\w.~+/=-]{8,}"), f"Bearer {HIDDEN}"),
     # A webhook's path is what lets one in.
-    (re.compile(r"(hooks\.slack\.com/|\bwebhook\.office\.com/|logic\.azure\.com\S*?/)[^\s'\"]+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"(hooks\.slack\.com(?::\d+)?/|\bwebhook\.office\.com(?::\d+)?/|logic\.azure\.com\S*?/)[^\s'\"]+"),
+        rf"\1{HIDDEN}",
+    ),
 )
 _SECRET_VARIABLE = re.compile(rf"(?i){_SECRET}|WEBHOOK")
 
@@ -85,7 +91,7 @@ class JsonFormatter(logging.Formatter):
         }
         here = _HERE.get()
         for name in _PLACES:
-            value = getattr(record, name, None) or here.get(name)
+            value = here.get(name) if (own := getattr(record, name, None)) is None else own
             if value is not None:
                 line[name] = scrub(value) if isinstance(value, str) else value
         if flow_run := getattr(record, "flow_run_id", None):

@@ -186,3 +186,18 @@ def test_no_secret_reaches_the_audit_log(tmp_path: Path, monkeypatch: pytest.Mon
     assert PLANTED not in (tmp_path / "audit.jsonl").read_text()
     [entry] = read_audit()
     assert (entry.new, entry.reason) == ({"source": [f"https://{HIDDEN}@b"]}, f"token={HIDDEN}")
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("postgresql+asyncpg://prefect:p/a+b=@db/x", "p/a+b="),
+        ("https://foo.webhook.office.com:443/webhookb2/abc", "abc"),
+        ("Authorization: Token abcdefghijkl", "abcdefghijkl"),
+    ],
+)
+def test_secrets_of_any_form_are_hidden(text: str, secret: str) -> None:
+    from hcs_nuclei.logs import scrub
+
+    assert secret not in scrub(text)
+    assert "***" in scrub(text)

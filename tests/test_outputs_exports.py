@@ -11,11 +11,14 @@ import pytest
 import yaml
 import zarr
 from ome_zarr_models.v05 import HCS
+from outputs_samples import MEASURED, make_plate
 from pipeline_runs import TREATED_RECIPE, FinishedRun, changed, copied, files_of
+from report_samples import write_run
 
 from hcs_nuclei import read_nuclei
 from hcs_nuclei.cli import main
 from hcs_nuclei.outputs import read_level
+from hcs_nuclei.outputs.anndata_file import write_anndata
 
 
 @pytest.fixture
@@ -88,3 +91,13 @@ def test_an_export_that_is_no_longer_asked_for_goes(exported: Path, tmp_path: Pa
     recipe.write_text(yaml.safe_dump(TREATED_RECIPE))
     assert main(["report", str(exported), "--assay", str(recipe)]) == 0
     assert not (exported / "nuclei.h5ad").exists()
+
+
+def test_a_plate_without_a_nucleus_has_an_empty_export(tmp_path: Path) -> None:
+    import anndata
+
+    run = write_run(tmp_path / "run", make_plate(("A01", "A02"), fields=1), {"A01": (0,), "A02": (None,)})
+    write_anndata(run, MEASURED)
+    data = anndata.read_h5ad(run / "nuclei.h5ad")
+    assert data.n_obs == 0
+    assert data.n_vars > 50

@@ -152,3 +152,9 @@ def test_an_unfinished_run_is_said(tmp_path: Path) -> None:
     assert len(read_nuclei(tmp_path)) == 3
     with pytest.raises(OutputError, match=r"no wells\.parquet there, the run was not finished"):
         read_wells(tmp_path)
+
+
+def test_a_run_that_is_named_twice_is_read_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)
+    run = next(path for path in sorted(runs.iterdir()) if path.is_dir() and path.name[0] != ".")
+    assert len(read_nuclei([Path(run.name), run, runs / ".." / runs.name / run.name])) == len(read_nuclei(run))

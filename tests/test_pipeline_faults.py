@@ -32,7 +32,7 @@ from pipeline_runs import (
 from hcs_nuclei import read_fields, read_nuclei, read_wells
 from hcs_nuclei.cli import main
 from hcs_nuclei.columns import NUCLEUS_CALLS
-from hcs_nuclei.errors import ModelError, RunConflictError, RunFailedError
+from hcs_nuclei.errors import ModelError, OutputError, RunConflictError, RunFailedError
 from hcs_nuclei.outputs import level_count, read_level
 from hcs_nuclei.pipeline import Progress, begin_run, end_run, prepare_plate, process_plate, process_wells
 from hcs_nuclei.pipeline.plan import RunResult
@@ -339,6 +339,8 @@ def test_nuclei_of_a_run_that_goes_on_are_read_without_what_was_called_of_them(
     nuclei = read_nuclei(run)
     assert set(nuclei.Metadata_Well) == {"B02", "C02", "C03"}
     assert "Metadata_Counted" not in nuclei
+    with pytest.raises(OutputError, match="wells are made again there"):
+        read_wells(run)
     process_plate(finished.plate, out)
     assert read_nuclei(run).equals(read_nuclei(finished.run))
 

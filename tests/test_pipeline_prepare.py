@@ -304,3 +304,9 @@ def test_the_sample_is_even_bounded_and_always_the_same() -> None:
     assert len(sample) == len(set(sample)) == 8
     assert len({well[0] for well, _ in sample}) > 3, "not all from one corner"
     assert sample_fields(replace(plate, wells=(replace(wells[0], fields=(lost,)),)), "w1", "auto") == ()
+
+
+def test_an_output_whose_name_is_no_text_is_refused(finished: FinishedRun, tmp_path: Path) -> None:
+    refused(
+        finished.plate, Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller")), Settings(), OutputError, "not UTF-8"
+    )

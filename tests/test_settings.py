@@ -280,3 +280,51 @@ def test_another_process_gives_the_same_fingerprint() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == Settings(channel="Höchst", z=3).fingerprint()
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("segmentation: {diameter_px: 20}\nsegmentation: {minimum_area_px: 50}\n")
+    with pytest.raises(SettingsError, match="'segmentation' stands there twice"):
+        load_settings(tmp_path / "r.yaml", environ={})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("segmentation: {diameter_px: 1:30}", "segmentation.diameter_px"),
+        ("segmentation: {minimum_area_px: yes}", "yes, no, on and off are neither"),
+        ("z: on", "z: "),
+        ("qc: {robust_z: .inf}", "qc.robust_z"),
+        ("segmentation: {diameter_px: .nan}", "segmentation.diameter_px"),
+    ],
+)
+def test_what_yaml_would_make_of_a_slip_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        load_settings(tmp_path / "r.yaml", environ={})
+
+
+def test_numbers_are_decimal_and_dates_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("plate_name: 2024-31-12\nsegmentation: {diameter_px: 010}\n")
+    settings = load_settings(tmp_path / "r.yaml", environ={})
+    assert (settings.plate_name, settings.segmentation.diameter_px) == ("2024-31-12", 10)
+    environ = {"HCS_NUCLEI_SEGMENTATION__DIAMETER_PX": "2.5e1", "HCS_NUCLEI_MEASUREMENT__FEATURES": "texture,radial"}
+    settings = load_settings(environ=environ)
+    assert (settings.segmentation.diameter_px, settings.measurement.features) == (25, ("radial", "texture"))
+
+
+@pytest.mark.parametrize("method", ["off", "estimate", "vendor"])
+def test_another_way_with_the_light_wins_over_the_recipes_images(method: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("illumination: {method: file, flat_field: {DAPI: flat.tif}, dark: {DAPI: 100}}\n")
+    settings = load_settings(tmp_path / "r.yaml", {"illumination": {"method": method}}, environ={})
+    assert (settings.illumination.method, settings.illumination.flat_field, settings.illumination.dark) == (
+        method,
+        {},
+        {},
+    )
+
+
+def test_a_variable_reaches_a_gate_whatever_its_letters(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("gates: {Positive: {feature: Nuclei_AreaShape_Area, above: 500}}\n")
+    settings = load_settings(tmp_path / "r.yaml", environ={"HCS_NUCLEI_GATES__POSITIVE__ABOVE": "10"})
+    assert [(name, gate.above) for name, gate in settings.gates.items()] == [("Positive", 10)]

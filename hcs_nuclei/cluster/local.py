@@ -13,7 +13,8 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import dask
@@ -37,7 +38,7 @@ def own_cluster(gpus: Sequence[str], workers: int | None, *, gpu_required: bool)
             f"{workers} workers were asked for, but a GPU serves one and {len(gpus)} are visible. Ask for fewer, or "
             "set CUDA_VISIBLE_DEVICES=-1 to work without."
         )
-    room = max(1, min(CPU_COUNT, int(MEMORY_LIMIT * 0.9 / _WORKER_BYTES)))
+    room = max(1, min(CPU_COUNT, int(memory_limit() * 0.9 / _WORKER_BYTES)))
     count = workers or len(gpus) or room
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hcs-nuclei-", ignore_cleanup_errors=True))
@@ -58,13 +59,33 @@ def own_cluster(gpus: Sequence[str], workers: int | None, *, gpu_required: bool)
         yield client
 
 
+def memory_limit(system: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes that this process may have, it and its children: of the machine, its container, its job or its unit.
+
+    Dask looks at the machine and at the outermost control group alone, which is a container's; the limit of a SLURM job
+    or of a systemd unit is that of a group further in.
+    """
+    limits = [MEMORY_LIMIT]
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            number, controllers, group = line.split(":", 2)
+            base, file = (system, "memory.max") if number == "0" else (system / "memory", "memory.limit_in_bytes")
+            if number != "0" and "memory" not in controllers.split(","):
+                continue
+            inner = PurePosixPath(group.lstrip("/"))
+            for place in (inner, *inner.parents):
+                with suppress(OSError, ValueError):  # ValueError: "max"
+                    limits.append(int((base / place / file).read_text()))
+    return min(limits)
+
+
 def _start(count: int, gpus: Sequence[str], scratch: str) -> SpecCluster:
     # Loopback keeps other hosts out, certificates the other users of this one: a scheduler runs what it is sent.
     common = {"host": "127.0.0.1", "protocol": "tls://", "security": Security.temporary()}
     worker = {
         **common,
         "nthreads": 1,
-        "memory_limit": int(MEMORY_LIMIT * 0.9 / count),
+        "memory_limit": int(memory_limit() * 0.9 / count),
         "local_directory": scratch,
         "silence_logs": logging.CRITICAL,
         "dashboard": False,
@@ -159,7 +180,8 @@ def visible_gpus() -> list[str]:
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name for name in (part.strip() for part in chosen.split(",")) if name not in {"", "-1"}]
+        # SLURM says NoDevFiles where a job has none.
+        return [name for name in (part.strip() for part in chosen.split(",")) if re.match(r"\d+$|GPU-|MIG-", name)]
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

@@ -45,7 +45,7 @@ def write_anndata(run_dir: Path, measured: Measured) -> Path:
     nuclei = read_nuclei(run_dir)
     described = {column.name: column for column in nucleus_columns(measured)}
     features = [name for name in nuclei if name.startswith("Nuclei_")]
-    names = nuclei[list(_NUMBER)].astype(str).agg("_".join, axis=1)
+    names = ["_".join(map(str, number)) for number in nuclei[list(_NUMBER)].itertuples(index=False)]
     of_nuclei = {name: _plain(nuclei[name]) for name in nuclei if not name.startswith("Nuclei_")}
     of_features = {what: _categories([getattr(described[n], what) for n in features]) for what in ("unit", "meaning")}
     data = anndata.AnnData(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hcs_nuclei.errors import OutputError
 from hcs_nuclei.outputs.calls import Judged, is_called, join_calls, read_judged
+from hcs_nuclei.outputs.provenance import RUN_FILE
 from hcs_nuclei.outputs.treatments import as_types, join_treatments, layout_treatments, treatment_types
 from hcs_nuclei.plate import parse_well, well_name
 
@@ -99,7 +101,7 @@ def find_runs(path: Paths) -> list[Path]:
     paths = [path] if isinstance(path, str | Path) else list(path)
     if not paths:
         raise OutputError("No path was given; expected a run directory or a directory of runs.")
-    return list(dict.fromkeys(run for place in paths for run in _runs_in(Path(place))))
+    return list({run.resolve(): run for place in paths for run in _runs_in(Path(place))}.values())
 
 
 def _runs_in(path: Path) -> list[Path]:
@@ -214,6 +216,11 @@ def read_plate_table(
             f"{', '.join(map(str, unfinished))}: no {name} there, the run was not finished. Start it again: it makes "
             f"what is missing."
         )
+    if going_on := [str(run) for run in runs if _goes_on(run)]:
+        raise OutputError(
+            f"{', '.join(going_on)}: wells are made again there, and {name} is that of before. Wait for the end of the "
+            "run, or start it again where it was interrupted."
+        )
     treatments = layout_treatments(runs)
     needed = None if columns is None else {*columns, "Metadata_Well"}
     tables = [_columns_of(run / name, needed) for run in runs]
@@ -232,6 +239,15 @@ def read_plate_table(
     if unknown:
         raise ValueError(f"no run has the columns {unknown}; docs/reference/columns.md lists those that may be there")
     return table.select(list(columns))
+
+
+def _goes_on(run: Path) -> bool:
+    """Whether a run that was finished is going on, or was interrupted then: its tables are those of before."""
+    try:
+        record = json.loads((run / RUN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("outcome") is not None and record.get("finished") is None
 
 
 def _columns_of(path: Path, needed: Collection[str] | None) -> Any:

@@ -189,8 +189,8 @@ def finish_tables(
         replace_file(run_dir / LAYOUT_FILE, parquet_bytes(_layout_table(layout)))
     else:
         (run_dir / LAYOUT_FILE).unlink(missing_ok=True)
-    write_calls(run_dir, calls)
     replace_file(run_dir / "fields.parquet", parquet_bytes(tables.fields))
+    write_calls(run_dir, calls)  # behind the fields that nuclei are called by
     replace_file(run_dir / "wells.parquet", parquet_bytes(tables.wells))
     replace_file(run_dir / "wells.csv", csv_bytes(tables.wells))
     return tables

@@ -78,6 +78,8 @@ def prepare_plate(
         OutputError: `out` cannot be used.
         RunConflictError: the run directory holds another plate, or other settings, model or input.
     """
+    for place in (directory, out):
+        _check_text(place)
     plate = open_plate(directory, pattern=settings.pattern, plate_name=settings.plate_name)
     plate = with_pixel_size(plate, settings)
     check_plate(plate, settings)
@@ -123,6 +125,19 @@ def prepare_plate(
             "or make the run again with --overwrite."
         )
     return told(context, plate, outstanding, finished, record), card
+
+
+def _check_text(place: Path | str) -> None:
+    """Refuse a place whose name no table, log or provenance could hold.
+
+    Raises:
+        OutputError: says so, with what cannot be read in it shown.
+    """
+    try:
+        os.path.abspath(place).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(place).decode("utf-8", "backslashreplace")
+        raise OutputError(f"The name {shown} is not UTF-8; give the directory another name.") from None
 
 
 def choose_channel(plate: Plate, wanted: str | None) -> Channel:

@@ -42,7 +42,7 @@ def layout_of_run(run_dir: Path, record: RunRecord) -> Layout | None:
     """The layout that a run was finished with, from its own files.
 
     Raises:
-        LayoutError: ``layout.parquet`` is gone.
+        LayoutError: ``layout.parquet`` is gone, or another.
     """
     made = record.layout
     if made is None:
@@ -54,6 +54,11 @@ def layout_of_run(run_dir: Path, record: RunRecord) -> Layout | None:
         raise LayoutError(
             f"{run_dir / LAYOUT_FILE} is gone, in which the run kept the layout {made.source}. Name it again with "
             "--layout, or go on without treatments with --layout none."
+        )
+    if layout.sha256 != made.sha256:
+        raise LayoutError(
+            f"{run_dir / LAYOUT_FILE} is not the layout {made.source} that the run was finished with: a change of it "
+            "was interrupted. Name the layout that is meant with --layout, or none."
         )
     return layout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,19 @@ def load_settings(
     Raises:
         SettingsError: the recipe cannot be read, or a value is not valid; says which and what is expected.
     """
-    merged: dict[str, Any] = {}
+    layers: list[dict[str, Any]] = []
     if recipe is not None:
-        _merge(merged, _seen_from(recipe.parent, _read_recipe(recipe)))
-    _merge(merged, _seen_from(Path(), _from_environ(os.environ if environ is None else environ)))
-    _merge(merged, _seen_from(Path(), _drop_none(options or {})))
+        layers.append(_seen_from(recipe.parent, _read_recipe(recipe)))
+    layers.append(_seen_from(Path(), _from_environ(os.environ if environ is None else environ)))
+    layers.append(_seen_from(Path(), _drop_none(options or {})))
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+        light, asked = merged.get("illumination"), layer.get("illumination")
+        if isinstance(light, dict) and isinstance(asked, Mapping) and asked.get("method", "file") != "file":
+            # Another method than the recipe's is asked for, whose images are then of no use.
+            for images in {"flat_field", "dark"} - asked.keys():
+                light.pop(images, None)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -57,7 +66,7 @@ def load_settings(
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise SettingsError(f"The recipe {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -116,13 +125,41 @@ def _read_variable(name: str, setting: str, text: str) -> Any:
     if setting in {"channel", "model", "plate_name", "pattern", *_FILES}:
         return text
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError:
         raise SettingsError(f"{name} is {text!r}, which is no value; write it as in a recipe.") from None
 
 
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it comes without types
+    """YAML as people read it: a name stands once, numbers are decimal, a date is a text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+_TAG = "tag:yaml.org,2002:"
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in known
+        if tag not in {f"{_TAG}{kind}" for kind in ("int", "float", "timestamp")}
+    ]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    f"{_TAG}float", re.compile(r"[-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?$"), list("-+.0123456789")
+)
+
+
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
+    for name, value in other.items():
+        # Variables have no lower case: of a gate or channel that the recipe names, the recipe's letters hold.
+        key = next((known for known in into if str(known).casefold() == str(name).casefold()), name)
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
         else:

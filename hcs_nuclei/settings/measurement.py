@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -53,6 +53,11 @@ class MeasurementSettings(Group):
             "value that the image could hold (65535 for 16 bits), as CellProfiler."
         ),
     )
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("features")
     @classmethod
