@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from hcs_nuclei.errors import SettingsError, listed
-from hcs_nuclei.settings import Settings, load_settings
+from hcs_nuclei.settings import Settings, load_settings, read_yaml
 
 
 class Match(BaseModel):
@@ -115,9 +114,7 @@ def pattern_of(folder: Path, recipes: Sequence[Recipe]) -> str | None:
 def _read(path: Path) -> Recipe:
     settings = load_settings(path)
     try:
-        return Recipe(
-            path.stem, Match.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))["match"]), settings
-        )
+        return Recipe(path.stem, Match.model_validate(read_yaml(path.read_text(encoding="utf-8"))["match"]), settings)
     except (KeyError, TypeError):
         raise SettingsError(
             f"The recipe {path} does not say which plates it is for. Give it match: with roots, a barcode, or both."

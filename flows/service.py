@@ -182,7 +182,7 @@ class _Worker:
                 deaths["server"].count()
                 self._check(deaths["server"], "Prefect server", self._server.log)
                 say(f"Prefect's server ended ({status}); it is started again.")
-                self._start_server(self._server)
+                self._start_server(self._server, say)
                 continue
             try:
                 status = self._process.wait(_LOOK_S)
@@ -204,14 +204,15 @@ class _Worker:
                 if self._server is not None or self._server_answers():
                     raise
 
-    def _start_server(self, server: ServerProcess) -> None:
+    def _start_server(self, server: ServerProcess, say: Callable[[str], None]) -> None:
         """The worker waits for it meanwhile, and what it processes goes on. One that does not start is begun again."""
         server.stop()
         time.sleep(1.0)
-        with suppress(ClusterError):
+        try:
             server.start()
-            return
-        server.stop()
+        except ClusterError as error:
+            say(str(error))
+            server.stop()
 
     def _check(self, deaths: _Deaths, what: str, log: Path) -> None:
         if deaths.too_many:

@@ -20,6 +20,7 @@ from flows.steps import run_step
 from flows.training_display import EpochDisplay, log_looked_at, show_comparison
 from flows.training_parameters import TrainModelParameters
 from hcs_nuclei.cluster import open_cluster
+from hcs_nuclei.errors import RunConflictError
 from hcs_nuclei.models.promotion import promote
 from hcs_nuclei.models.store import resolve_model
 from hcs_nuclei.training.child import TrainingJob
@@ -47,6 +48,12 @@ def train_model(parameters: TrainModelParameters) -> Comparison:
     """
     parameters.check_places()
     current = resolve_model(parameters.model)
+    if parameters.promote and current[1].sha256 != resolve_model()[1].sha256:
+        raise RunConflictError(
+            f"{current[1].name} ({current[1].identifier}), which the candidate is to be judged against, is not the "
+            "default model, so it could not be promoted. Leave promote off, and compare the candidate with the default "
+            "afterwards (hcs-nuclei models compare)."
+        )
     job = training_job(parameters, current)
     check = partial(check_annotations, parameters.datasets, parameters.sources)
     sets, remarks = run_step("Check annotations", check)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -198,27 +198,30 @@ def _begin_next(this: _Pass) -> None:
     deployment, ledger = this.parameters.deployment, this.ledger
     for entry in list(ledger.entries.values()):
         if entry.state == "starting" and not this.is_away(entry.root):  # a pass that ended too early asked, or did not
-            _begin(this, entry)
+            _begin(this, entry, entry.look)
     waiting = [e for e in ledger.entries.values() if e.state == "queued" and not this.is_away(e.root)]
     queued = sorted(waiting, key=lambda e: (e.ready, e.root))
     free = room(this.client, deployment) if queued else 0
     for entry in queued:
         if free < 1:
             break
-        if (starting := _starting(this, entry)) is not None and _begin(this, starting):
+        if (starting := _starting(this, entry)) is not None and _begin(this, starting, entry.look):
             get_run_logger().info("%s: begun with recipe %s; %s", entry.root, starting.recipe, entry.reason)
             free -= 1
 
 
-def _begin(this: _Pass, entry: Entry) -> bool:
-    """Ask for the run of `entry`; where the server refuses it the plate is held, so that it holds up no other."""
+def _begin(this: _Pass, entry: Entry, look: dict[str, Any] | None) -> bool:
+    """Ask for the run of `entry`; whether it was made. A plate that the server refuses is held, and holds up no other.
+
+    `look` is the last one at the plate, by which it is looked at again.
+    """
     try:
         begin(entry, this.parameters.deployment, this.ledger.write)
     except (ServerAwayError, NoDeploymentError):
         raise
     except ClusterError as error:
         # Asked for anew it is another run, whatever became of those before.
-        update = {"state": "held", "reason": str(error), "ready": "", "parameters": {}, "found": now()}
+        update = {"state": "held", "reason": str(error), "ready": "", "parameters": {}, "found": now(), "look": look}
         held = entry.model_copy(update=update)
         get_run_logger().error("%s: %s", entry.root, error)
         this.tell(message_of(entry, held))

@@ -120,7 +120,7 @@ def _below(
         if inner in outside or os.path.exists(inner / RUN_FILE):
             continue
         if not _is_text(inner):
-            if look(inner) is not None:
+            if look(inner) is not None or _has_images(inner):
                 yield _unnamable(inner)
             continue
         plate = None if inner in above else look(inner)

@@ -36,7 +36,7 @@ HIDDEN = "***"
 _SECRET = r"(?:password|passwd|secret|token|signature|credential|api[_-]?key|access[_-]?key|auth[_-]?string)"
 _PATTERNS = (
     # scheme://user:password@host
-    (re.compile(r"(\w://)[^\s/@'\"]*:[^\s@'\"]*@"), rf"\1{HIDDEN}@"),
+    (re.compile(r"(\w://)[^\s/@'\"]*:(?!\d{1,5}[/?#])[^\s@'\"]*@"), rf"\1{HIDDEN}@"),
     # ?X-Amz-Signature=..., &sig=..., password: ..., "token": "..."
     (re.compile(rf"(?i)([?&](?:[\w-]*{_SECRET}[\w-]*|sig|key)=)[^&\s'\"]+"), rf"\1{HIDDEN}"),
     (re.compile(rf"(?i)(\b[\w-]*{_SECRET}['\"]?\s*[:=]\s*['\"]?)[^\s,;&'\"}}]{{6,}}"), rf"\1{HIDDEN}"),

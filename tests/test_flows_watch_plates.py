@@ -266,7 +266,7 @@ def test_plate_that_the_server_refuses_is_held_and_holds_up_no_other(
     time.sleep(0.3)
     with monkeypatch.context() as patch:
         patch.setattr(watching, "_starting", spoilt)
-        service.look(quiet=0.2)
+        assert service.look(quiet=0.2).startswith("1 writing, 1 held. ")
         time.sleep(0.3)
         said = service.look(quiet=0.2)
         assert said.startswith(f"1 held, 1 begun. Held: {bad}: Prefect's server made no run of {bad} (4"), said

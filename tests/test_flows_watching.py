@@ -281,6 +281,13 @@ def test_directory_whose_name_is_no_text_is_held_by_a_name_that_can_be_told(plat
     copied(plate, tmp_path / "watched" / "good")
     bad, good = find_plates([tmp_path / "watched"])
     assert (bad.root.name, good.root.name) == (r"Platte_f\xfcr", "good")
+    shutil.copytree(named, named + b"_2/a")  # two plates below a name that is none
+    shutil.copytree(named, named + b"_2/b")
+    assert [found.root.name for found in find_plates([tmp_path / "watched"])] == [
+        bad.root.name,
+        f"{bad.root.name}_2",
+        "good",
+    ]
     [held, _] = decide([bad, good], {}, read_recipes(None)[0], {})
     assert (held.action, held.reason) == ("hold", "its directory's name is not UTF-8; give it another name")
     with open_ledger(tmp_path) as ledger:

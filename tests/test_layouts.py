@@ -457,3 +457,16 @@ def test_the_same_treatments_have_the_same_hash_whatever_the_file(tmp_path: Path
     second = read_layout(written(tmp_path, SAME["one line of a well twice"], "b.csv"), PLATE)
     other = read_layout(written(tmp_path, SAME["a list with commas"].replace("taxol", "Taxol"), "c.csv"), PLATE)
     assert first.sha256 == second.sha256 != other.sha256
+
+
+def test_merged_wells_of_a_grid_whose_letters_stand_in_the_second_column(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append([None, None, *range(1, 13)])
+    for row in "ABCDEFGH":
+        sheet.append(["Plate 7" if row == "A" else None, row, *(["DMSO"] if row == "B" else [])])
+    sheet.merge_cells("A2:A9")
+    sheet.merge_cells("C3:E3")
+    book.save(tmp_path / "grid.xlsx")
+    layout = read_layout(tmp_path / "grid.xlsx", PLATE)
+    assert layout.of("B03") == {layout.columns[0].name: "DMSO"}

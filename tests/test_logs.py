@@ -201,3 +201,12 @@ def test_secrets_of_any_form_are_hidden(text: str, secret: str) -> None:
 
     assert secret not in scrub(text)
     assert "***" in scrub(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://minio:9000/bucket/P1@10x/file.tif", "http://host:4200/api/x?mail=a@b.org", "s3://bucket/P1@20x"]
+)
+def test_addresses_without_a_secret_stay_as_they_are(text: str) -> None:
+    from hcs_nuclei.logs import scrub
+
+    assert scrub(text) == text

@@ -209,7 +209,13 @@ def test_a_run_that_was_begun_from_another_plate_of_the_name_is_refused_before_i
         table.unlink()
     prepare_plate(finished.plate, out, Settings())
     other = Path(shutil.copytree(finished.plate, tmp_path / "elsewhere" / finished.plate.name))
-    refused(other, out, Settings(), RunConflictError, "was begun from .* and none of its wells is done")
+    refused(
+        other,
+        out,
+        Settings(),
+        RunConflictError,
+        "was begun from .* and none of its wells was made from what is there now",
+    )
 
 
 def test_a_damaged_run_json_is_said(finished: FinishedRun, tmp_path: Path) -> None:

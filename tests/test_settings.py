@@ -328,3 +328,15 @@ def test_a_variable_reaches_a_gate_whatever_its_letters(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("gates: {Positive: {feature: Nuclei_AreaShape_Area, above: 500}}\n")
     settings = load_settings(tmp_path / "r.yaml", environ={"HCS_NUCLEI_GATES__POSITIVE__ABOVE": "10"})
     assert [(name, gate.above) for name, gate in settings.gates.items()] == [("Positive", 10)]
+
+
+def test_groups_may_share_what_they_have_in_common(tmp_path: Path) -> None:
+    gates = "{A: &a {feature: Nuclei_AreaShape_Area, above: 500}, B: {<<: *a, above: 10}}"
+    (tmp_path / "r.yaml").write_text(f"gates: {gates}\n")
+    assert [gate.above for gate in load_settings(tmp_path / "r.yaml", environ={}).gates.values()] == [500, 10]
+
+
+def test_a_group_in_other_letters_is_no_setting(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("segmentation: {diameter_px: 20}\nSegmentation: {diameter_px: 30}\n")
+    with pytest.raises(SettingsError, match="Segmentation: no such setting"):
+        load_settings(tmp_path / "r.yaml", environ={})

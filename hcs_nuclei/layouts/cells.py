@@ -167,7 +167,7 @@ def _fill_merged(rows: list[list[str]], ranges: Iterable[Any]) -> None:
         value = "".join(within[0][left : left + 1]) if within else ""
         if not value or not any(cell for row in within for cell in (*row[:left], *row[right:])):
             continue
-        if len(within) == 1 and not _ROW_LETTER.fullmatch(next((cell for cell in within[0] if cell), "")):
+        if len(within) == 1 and not any(_ROW_LETTER.fullmatch(cell) for cell in within[0][:left]):
             continue
         for row in within:
             row += [""] * (min(right, _MAX_COLUMNS) - len(row))

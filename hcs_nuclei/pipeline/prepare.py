@@ -117,12 +117,13 @@ def prepare_plate(
     check_same(record, context, card)
     check_same_illumination(record.calibration.illumination, illumination, run_dir)
     context = replace(context, calibration=record.calibration)
-    outstanding, finished = _outstanding(context, plate, record, retry_failed=retry_failed)
-    if record.source.directory != context.place and not any((run_dir / "nuclei").glob("[!.]*.parquet")):
+    outstanding, same = _outstanding(context, plate, record, retry_failed=retry_failed)
+    finished = len(plate.wells) - len(outstanding)
+    if record.source.directory != context.place and not same:
         # No well is there whose input would tell that it is the same plate, and the calibration may be of another.
         raise RunConflictError(
-            f"{run_dir} was begun from {record.source.directory}, and none of its wells is done. Choose another --out, "
-            "or make the run again with --overwrite."
+            f"{run_dir} was begun from {record.source.directory}, and none of its wells was made from what is there "
+            "now. Choose another --out, or make the run again with --overwrite."
         )
     return told(context, plate, outstanding, finished, record), card
 
@@ -296,13 +297,14 @@ def _remove(path: Path) -> None:
 
 def _outstanding(
     context: Context, plate: Plate, record: RunRecord, *, retry_failed: bool
-) -> tuple[tuple[WellJob, ...], int]:
-    """Wells without a whole result, and the number of those with one.
+) -> tuple[tuple[WellJob, ...], bool]:
+    """Wells without a whole result, and whether any result is of the wells that are there now.
 
     Raises:
         RunConflictError: inputs changed under wells that are done.
     """
     outstanding: list[WellJob] = []
+    same = False
     changed: list[Well] = []
     expected = {well.name for well in plate.wells}
     gone = sorted(p.stem for p in (context.run_dir / "nuclei").glob("[!.]*.parquet") if p.stem not in expected)
@@ -315,6 +317,7 @@ def _outstanding(
     for well in plate.wells:
         job = WellJob.of(context, plate, well)
         commit = read_commit(well_table_path(context.run_dir, well.name))
+        same |= commit is not None and commit.fingerprint == job.fingerprint
         if commit is None or (retry_failed and any(row["status"] in _RETRY_STATUSES for row in commit.fields)):
             outstanding.append(job)
         elif commit.fingerprint != job.fingerprint:
@@ -337,7 +340,7 @@ def _outstanding(
             f"({listed(w.name for w in changed)}).{elsewhere} Choose another --out, or make the run again with "
             "--overwrite; --retry-failed does only wells again that had faults."
         )
-    return tuple(outstanding), len(plate.wells) - len(outstanding)
+    return tuple(outstanding), same
 
 
 def _writable(directory: Path) -> bool:

@@ -7,7 +7,7 @@ Settings come from defaults < recipe file (YAML) < ``HCS_NUCLEI_*`` < options. W
 from hcs_nuclei.settings.aggregation import AggregationSettings, CallSettings, GateSettings
 from hcs_nuclei.settings.export import ExportSettings
 from hcs_nuclei.settings.groups import IlluminationSettings, OutputSettings, SegmentationSettings
-from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings
+from hcs_nuclei.settings.loading import ENV_PREFIX, load_settings, read_yaml
 from hcs_nuclei.settings.measurement import FeatureGroup, MeasurementSettings
 from hcs_nuclei.settings.qc import QcSettings
 from hcs_nuclei.settings.recipe import NO_RESULT, WHEN_FINISHED, Settings
@@ -30,4 +30,5 @@ __all__ = [
     "Settings",
     "StatisticsSettings",
     "load_settings",
+    "read_yaml",
 ]

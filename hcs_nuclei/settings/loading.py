@@ -51,7 +51,7 @@ def load_settings(
     layers.append(_seen_from(Path(), _drop_none(options or {})))
     merged: dict[str, Any] = {}
     for layer in layers:
-        _merge(merged, layer)
+        _merge(merged, layer, fold=layer is not layers[0])
         light, asked = merged.get("illumination"), layer.get("illumination")
         if isinstance(light, dict) and isinstance(asked, Mapping) and asked.get("method", "file") != "file":
             # Another method than the recipe's is asked for, whose images are then of no use.
@@ -64,9 +64,18 @@ def load_settings(
         raise SettingsError(f"The settings are not valid{where}:\n" + _faults(error)) from None
 
 
+def read_yaml(text: str) -> Any:
+    """What a recipe's text holds, as people read it: a name stands once, numbers are decimal, a date is a text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or a name stands twice.
+    """
+    return yaml.load(text, _Loader)
+
+
 def _read_recipe(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"The recipe {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -125,23 +134,25 @@ def _read_variable(name: str, setting: str, text: str) -> Any:
     if setting in {"channel", "model", "plate_name", "pattern", *_FILES}:
         return text
     try:
-        return yaml.load(text, _Loader)
+        return read_yaml(text)
     except yaml.YAMLError:
         raise SettingsError(f"{name} is {text!r}, which is no value; write it as in a recipe.") from None
+
+
+_TAG = "tag:yaml.org,2002:"
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # it comes without types
     """YAML as people read it: a name stands once, numbers are decimal, a date is a text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        names = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != f"{_TAG}merge"]
         if twice := [name for name in names if names.count(name) > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
 
-_TAG = "tag:yaml.org,2002:"
 _Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
@@ -156,12 +167,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+def _merge(into: dict[str, Any], other: Mapping[str, Any], *, fold: bool) -> None:
     for name, value in other.items():
         # Variables have no lower case: of a gate or channel that the recipe names, the recipe's letters hold.
-        key = next((known for known in into if str(known).casefold() == str(name).casefold()), name)
+        alike = (known for known in into if fold and str(known).casefold() == str(name).casefold())
+        key = name if name in into else next(alike, name)
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            _merge(into[key], value, fold=fold)
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 

@@ -93,7 +93,7 @@ class Listing:
     @cached_property
     def _usual(self) -> bool | None:
         """Whether nearly all images are PNGs (True) or TIFFs (False); None where some are previews of the others."""
-        pngs = [_is_png(name) for name in self.images if not _REFERENCE.match(name.rpartition("/")[2])]
+        pngs = [_is_png(name) for name in self.images if _is_png(name) or not _REFERENCE.match(name.rpartition("/")[2])]
         often = {png: pngs.count(png) for png in (True, False)}
         return next((png for png in often if often[png] > 2 * often[not png]), None)
 

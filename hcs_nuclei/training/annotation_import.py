@@ -139,11 +139,15 @@ class _Checked:
 
 @contextmanager
 def _alone_in(dataset: Path) -> Iterator[None]:
-    """One import into a data set at a time; others wait. Where there is none yet, there is nobody to wait for."""
+    """One import at a time into the data sets of a directory; others wait.
+
+    The directory is locked, since the data set may not be there yet.
+    """
+    above = next(place for place in dataset.absolute().parents if place.is_dir())
     try:
-        folder = os.open(dataset, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield  # it is not there, or what reads it says what is wrong with it
+        folder = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # it may be entered and not be read
+        yield
         return
     try:
         with suppress(OSError):  # a share that knows no locks
