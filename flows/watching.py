@@ -15,7 +15,7 @@ from flows.recipes import Recipe, pattern_of, recipe_for
 from hcs_nuclei.errors import NotAPlateError, SettingsError
 from hcs_nuclei.outputs.provenance import RUN_FILE
 from hcs_nuclei.pipeline.prepare import run_name
-from hcs_nuclei.plate import safe_name
+from hcs_nuclei.plate import is_text, safe_name, shown_name
 from hcs_nuclei.sources import open_plate
 from hcs_nuclei.sources.completeness import PATIENCE, Completeness
 from hcs_nuclei.sources.listing import IMAGE_SUFFIXES
@@ -119,7 +119,7 @@ def _below(
         # That of os.path is no error where the directory cannot be read.
         if inner in outside or os.path.exists(inner / RUN_FILE):
             continue
-        if not _is_text(inner):
+        if not is_text(str(inner)):
             if look(inner) is not None or _has_images(inner):
                 yield _unnamable(inner)
             continue
@@ -142,17 +142,9 @@ def _opened(folder: Path, recipes: Sequence[Recipe]) -> Found | None:
     return Found(plate.root, plate.name, run_name(plate))
 
 
-def _is_text(folder: Path) -> bool:
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _unnamable(folder: Path) -> Found:
     """A plate whose directory has a name that no table, page or request can hold, by a name that can be read."""
-    shown = Path(os.fsencode(folder).decode("utf-8", "backslashreplace"))
+    shown = Path(shown_name(folder))
     return Found(shown, shown.name, safe_name(shown.name), "its directory's name is not UTF-8; give it another name")
 
 

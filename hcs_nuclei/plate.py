@@ -6,6 +6,7 @@ directory; everything after them asks these values instead of file names.
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
@@ -314,6 +315,20 @@ def smallest_format(rows: int, columns: int) -> int:
         if rows <= format_rows and columns <= format_columns:
             return wells
     raise ValueError(f"{rows} rows and {columns} columns fit no plate; the largest has 32 rows and 48 columns")
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can stand in tables and on pages: whether it is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown_name(name: str | os.PathLike[str]) -> str:
+    """A file's name as it can be shown: bytes that are no UTF-8 stand as ``\\xff``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def safe_name(name: str) -> str:

@@ -29,7 +29,7 @@ from hcs_nuclei.pipeline.pixel_size import with_pixel_size
 from hcs_nuclei.pipeline.plan import ALGORITHM_VERSION, PERFORMANCE_FILE, STORE, Context, Plan, WellJob
 from hcs_nuclei.pipeline.statistics import STATISTICS_FILES
 from hcs_nuclei.pipeline.treatments import check_plate, choose_layout
-from hcs_nuclei.plate import Channel, Plate, Well, safe_name
+from hcs_nuclei.plate import Channel, Plate, Well, is_text, safe_name, shown_name
 from hcs_nuclei.settings import NO_RESULT, Settings
 from hcs_nuclei.sources import open_plate
 
@@ -134,11 +134,8 @@ def _check_text(place: Path | str) -> None:
     Raises:
         OutputError: says so, with what cannot be read in it shown.
     """
-    try:
-        os.path.abspath(place).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(place).decode("utf-8", "backslashreplace")
-        raise OutputError(f"The name {shown} is not UTF-8; give the directory another name.") from None
+    if not is_text(os.path.abspath(place)):
+        raise OutputError(f"The name {shown_name(place)} is not UTF-8; give the directory another name.")
 
 
 def choose_channel(plate: Plate, wanted: str | None) -> Channel:

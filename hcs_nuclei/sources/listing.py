@@ -23,7 +23,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from hcs_nuclei.errors import NotAPlateError
-from hcs_nuclei.plate import RemoteFiles
+from hcs_nuclei.plate import RemoteFiles, is_text, shown_name
 from hcs_nuclei.sources.staging import shared_staging
 from hcs_nuclei.sources.tiff import TiffSource
 
@@ -156,14 +156,14 @@ def survey(start: Path) -> list[Listing]:
                 f"The directory {folder} cannot be read ({error.strerror}); its images are not seen."
             )
             continue
-        unnamable = [name for name, _, _ in entries if not _is_text(name)]
+        unnamable = [name for name, _, _ in entries if not is_text(name)]
         if unnamable:
-            shown = os.fsencode(min(unnamable)).decode("utf-8", "backslashreplace")
             problems[group].append(
-                f"{len(unnamable):,} names are not UTF-8 and are passed over, such as {shown}; give them other names."
+                f"{len(unnamable):,} names are not UTF-8 and are passed over, such as {shown_name(min(unnamable))}; "
+                "give them other names."
             )
         for name, is_folder, is_link in entries:
-            if not _is_text(name):
+            if not is_text(name):
                 continue
             path = f"{folder}/{name}" if folder else name
             if not is_folder:
@@ -176,15 +176,6 @@ def survey(start: Path) -> list[Listing]:
                 pending.append(path)
     groups = sorted({*files, *problems})
     return [_listing(start, group, files[group], links[group], problems[group]) for group in groups]
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can stand in tables and on pages."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _stem(name: str) -> str:
